@@ -1,0 +1,54 @@
+package refresh
+
+import "time"
+
+// Outages are the spans in which a node had no store to ask, oldest first and
+// apart from each other. It is an immutable value: With returns another one.
+type Outages []Outage
+
+// Outage is one span; a zero Until means that it goes on.
+type Outage struct{ From, Until time.Time }
+
+// outagesKept bounds the list; older spans matter to no retry window.
+const outagesKept = 32
+
+// Began returns the list with an outage that starts at now, or the same list
+// when one is going on already.
+func (o Outages) Began(now time.Time) Outages {
+	if n := len(o); n > 0 && o[n-1].Until.IsZero() {
+		return o
+	}
+	keep := o[max(0, len(o)-outagesKept+1):]
+	return append(append(make(Outages, 0, len(keep)+1), keep...), Outage{From: now})
+}
+
+// Over returns the list with its last outage closed at now, or the same list
+// when none is going on.
+func (o Outages) Over(now time.Time) Outages {
+	n := len(o)
+	if n == 0 || !o[n-1].Until.IsZero() {
+		return o
+	}
+	closed := append(make(Outages, 0, n), o...)
+	closed[n-1].Until = now
+	return closed
+}
+
+// Age returns how long ago born was, less the outages since. Born in the
+// future, as after a step of the clock, is age 0.
+func (o Outages) Age(born, now time.Time) time.Duration {
+	age := now.Sub(born)
+	for _, out := range o {
+		from, until := out.From, out.Until
+		if until.IsZero() || until.After(now) {
+			until = now
+		}
+		if from.Before(born) {
+			from = born
+		}
+		if d := until.Sub(from); d > 0 {
+			age -= d
+		}
+	}
+	return max(0, age)
+}

@@ -1,0 +1,169 @@
+package refresh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// queueBound is how many rotations may wait; more are refused at once, because
+// a queue longer than this answers nobody in time.
+const queueBound = 4096
+
+// batchPatience is how long a batch may go without an answer before it is
+// given up as unknown. The statement itself is never cancelled.
+const batchPatience = 15 * time.Second
+
+var errQueueFull = fmt.Errorf("refresh queue is full (%d waiting)", queueBound)
+
+// errAlone tells a member that its batch did not decide it.
+var errAlone = errors.New("judge alone")
+
+// queue turns rotations that arrive while a batch is under way into the next
+// batch. There is no timer and no goroutine of its own: whoever finds a free
+// flight flies at once, on its own goroutine, with itself as the whole batch;
+// whoever lands hands the flight to the first in the queue, who takes the rest
+// along.
+type queue struct {
+	store    Store
+	limits   BatchLimits
+	observer Observer
+
+	mu      sync.Mutex
+	flying  int
+	waiting []*seat
+}
+
+// seat is one member's place. Everything in it is written before landed is
+// signalled, by the goroutine that flies the batch.
+type seat struct {
+	call    Call
+	landed  chan struct{} // signalled once to wake: decided, or chosen to fly
+	flight  []*seat       // set when this seat was chosen to fly the next batch
+	outcome *Outcome
+	err     error
+}
+
+var seats = sync.Pool{New: func() any { return &seat{landed: make(chan struct{}, 1)} }}
+
+// rotate returns the outcome of one rotation, errAlone when the batch left it
+// undecided, ErrRefused when the database refused the batch, errQueueFull, or
+// trouble. It does not watch a context: what was sent is waited for, and the
+// wait is bounded by batchPatience and the queue's bound.
+func (q *queue) rotate(c Call) (Outcome, error) {
+	s := seats.Get().(*seat)
+	s.call = c
+	if err := q.board(s); err != nil {
+		return Outcome{}, err
+	}
+	out, err := s.outcome, s.err
+	*s = seat{landed: s.landed}
+	seats.Put(s)
+	if err != nil {
+		return Outcome{}, err
+	}
+	if out == nil {
+		return Outcome{}, errAlone
+	}
+	return *out, nil
+}
+
+func (q *queue) board(s *seat) error {
+	q.mu.Lock()
+	if q.flying < q.limits.InFlight {
+		q.flying++
+		q.mu.Unlock()
+		q.fly([]*seat{s})
+		return nil
+	}
+	if len(q.waiting) >= queueBound {
+		q.mu.Unlock()
+		return errQueueFull
+	}
+	q.waiting = append(q.waiting, s)
+	q.mu.Unlock()
+
+	<-s.landed
+	if s.flight != nil {
+		q.fly(s.flight)
+	}
+	return nil
+}
+
+// fly commits one batch and then hands the flight on. flight[0] is the seat of
+// the calling goroutine; the others sleep until they are woken.
+func (q *queue) fly(flight []*seat) {
+	decided := false
+	defer func() {
+		if !decided { // a panic in the store must not leave the others asleep
+			for _, s := range flight {
+				s.err = errors.New("the batch was abandoned by a panic")
+			}
+		}
+		q.handOn()
+		for _, s := range flight[1:] {
+			s.landed <- struct{}{}
+		}
+	}()
+
+	members := boarded(flight)
+	calls := make([]Call, len(members))
+	for i, s := range members {
+		calls[i] = s.call
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), batchPatience)
+	defer cancel()
+	begun := time.Now()
+	outcomes, err := q.store.RotateBatch(ctx, calls)
+	q.observer.BatchDone(len(calls), time.Since(begun), err)
+	for i, s := range members {
+		if err != nil {
+			s.err = err
+		} else {
+			s.outcome = outcomes[i]
+		}
+	}
+	decided = true
+}
+
+// boarded returns the members that go into the statement: the first of each
+// family. The others of a family are judged alone afterwards, by their own
+// proof; their outcome stays nil.
+func boarded(flight []*seat) []*seat {
+	if len(flight) == 1 {
+		return flight
+	}
+	members := make([]*seat, 0, len(flight))
+	seen := make(map[[16]byte]struct{}, len(flight))
+	for _, s := range flight {
+		if _, twice := seen[s.call.Attempt.Family]; twice {
+			continue
+		}
+		seen[s.call.Attempt.Family] = struct{}{}
+		members = append(members, s)
+	}
+	return members
+}
+
+// handOn gives the free flight to the first in the queue, who flies with as
+// many others as a batch takes, or lets it go.
+func (q *queue) handOn() {
+	q.mu.Lock()
+	if len(q.waiting) == 0 {
+		q.flying--
+		q.mu.Unlock()
+		return
+	}
+	n := min(len(q.waiting), q.limits.Size)
+	next := make([]*seat, n)
+	copy(next, q.waiting)
+	rest := copy(q.waiting, q.waiting[n:])
+	clear(q.waiting[rest:])
+	q.waiting = q.waiting[:rest]
+	q.mu.Unlock()
+
+	next[0].flight = next
+	next[0].landed <- struct{}{}
+}

@@ -1,0 +1,224 @@
+package refresh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"example.com/authserver/internal/fault"
+	"example.com/authserver/internal/id"
+	"example.com/authserver/internal/limit"
+	"example.com/authserver/internal/secret"
+)
+
+// Observer is told what the rotator does, for metrics and logs.
+type Observer interface {
+	// Redeemed is called once for every token presented.
+	Redeemed(v Verdict, r Reason)
+	// BatchDone is called after every batch of n members.
+	BatchDone(n int, took time.Duration, err error)
+}
+
+// Presentation is a refresh token as it came in, with what came along. The
+// door has authenticated the client, if it can be.
+type Presentation struct {
+	Token          secret.Text
+	Client         string
+	Transport      Transport
+	Proof          Proof
+	IdempotencyKey string // the header, raw
+	InstallID      string // the Authserver-Install-Id header, raw
+	UserAgent      string
+	IP             string
+	RequestID      string
+}
+
+// Redemption is the answer to a presentation.
+type Redemption struct {
+	Outcome
+	// Family names the family of the token, also where it is refused; zero
+	// for a forged one.
+	Family id.Family
+	// Token is the token to hand out when the verdict answers.
+	Token secret.Text
+	// IdleEnd is the family's idle end after the effect.
+	IdleEnd time.Time
+}
+
+// Rotator redeems refresh tokens. It is safe for concurrent use.
+type Rotator struct {
+	store    Store
+	roots    Roots
+	policy   func(client string) Policy
+	clock    func() time.Time
+	observer Observer
+	queue    queue
+
+	outages  atomic.Pointer[Outages]
+	outageMu sync.Mutex
+
+	alone    *limit.Gate // judged one by one in ordinary times
+	suspects *limit.Gate // members of a batch that the database refused
+	shunned  shunned     // families whose rows were found locked
+}
+
+// The bounds of what is judged alone, and how long its row lock is waited for.
+const (
+	aloneAtOnce    = 16
+	suspectsAtOnce = 4
+	lockPatience   = 2 * time.Second
+)
+
+// NewRotator returns a rotator over store. policy gives a client's policy;
+// its Outages are filled in here. clock is the store's clock as this node
+// knows it, used for outages and never for a verdict.
+func NewRotator(store Store, roots Roots, policy func(client string) Policy, clock func() time.Time, observer Observer) *Rotator {
+	r := &Rotator{
+		store: store, roots: roots, policy: policy, clock: clock, observer: observer,
+		queue:    queue{store: store, limits: store.BatchLimits(), observer: observer},
+		alone:    limit.NewGate(aloneAtOnce, queueBound),
+		suspects: limit.NewGate(suspectsAtOnce, queueBound),
+	}
+	r.outages.Store(&Outages{})
+	return r
+}
+
+// Redeem judges a presented token and carries the outcome out. Refusals are
+// outcomes; an error is a *fault.Fault of code temporarily_unavailable, after
+// which the client may try again with the same token.
+//
+// Once a rotation has been sent to the store it is waited for even if ctx
+// ends, because nobody could say otherwise what became of it.
+func (r *Rotator) Redeem(ctx context.Context, p Presentation) (Redemption, error) {
+	token, err := Parse(ctx, r.roots, p.Token.Reveal())
+	if errors.Is(err, ErrForged) {
+		r.observer.Redeemed(Unknown, ReasonForged)
+		return Redemption{Outcome: Outcome{Verdict: Unknown, Reason: ReasonForged, Row: 1}}, nil
+	}
+	if err != nil {
+		return Redemption{}, fault.Trouble(err)
+	}
+	number, _, err := r.roots.ActiveRoot()
+	if err != nil {
+		return Redemption{Family: token.family}, fault.Trouble(err)
+	}
+
+	policy := r.policy(p.Client)
+	policy.Outages = *r.outages.Load()
+	out, err := r.decide(Call{Policy: policy, Attempt: Attempt{
+		Family: token.family, Generation: token.generation, Key: token.key, SecretHash: token.SecretHash(),
+		Client: p.Client, Transport: p.Transport, Proof: p.Proof,
+		RetryKey: RetryKeyOf(token.family, p.IdempotencyKey), Sender: SenderOf(p.InstallID, p.UserAgent),
+		UserAgent: p.UserAgent, IP: p.IP, RequestID: p.RequestID, NewKey: number,
+	}})
+	r.noteOutage(err)
+	if err != nil {
+		return Redemption{Family: token.family}, fault.Trouble(err)
+	}
+
+	red := Redemption{Outcome: out, Family: token.family}
+	if out.Verdict.Answers() {
+		red.IdleEnd = out.Next.IdleEnd(policy)
+		red.Token, err = token.at(out.Next.Generation, out.Next.HeadKey).text(ctx, r.roots)
+		if err != nil {
+			return red, fault.Trouble(err)
+		}
+	}
+	r.observer.Redeemed(out.Verdict, out.Reason)
+	return red, nil
+}
+
+// decide tries the batch and falls back to judging alone.
+func (r *Rotator) decide(c Call) (Outcome, error) {
+	if r.shunned.has(c.Attempt.Family, r.clock()) {
+		return r.judgeAlone(c, r.suspects)
+	}
+	out, err := r.queue.rotate(c)
+	switch {
+	case err == nil:
+		return out, nil
+	case errors.Is(err, errAlone):
+		return r.judgeAlone(c, r.alone)
+	case errors.Is(err, ErrRefused):
+		return r.judgeAlone(c, r.suspects)
+	default:
+		return Outcome{}, err
+	}
+}
+
+func (r *Rotator) judgeAlone(c Call, gate *limit.Gate) (Outcome, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), batchPatience)
+	defer cancel()
+	leave, err := gate.Enter(ctx)
+	if err != nil {
+		return Outcome{}, fmt.Errorf("%w: %w", errQueueFull, err)
+	}
+	defer leave()
+	out, err := r.store.Redeem(ctx, c, lockPatience)
+	if errors.Is(err, ErrLocked) {
+		r.shunned.add(c.Attempt.Family, r.clock())
+	}
+	return out, err
+}
+
+// noteOutage keeps the spans in which the store gave no answer. A locked row
+// or a full queue is no outage: other families were answered meanwhile.
+func (r *Rotator) noteOutage(err error) {
+	if errors.Is(err, ErrLocked) || errors.Is(err, errQueueFull) {
+		return
+	}
+	current := *r.outages.Load()
+	goesOn := len(current) > 0 && current[len(current)-1].Until.IsZero()
+	if (err != nil) == goesOn {
+		return // the ordinary case takes no lock
+	}
+	r.outageMu.Lock()
+	defer r.outageMu.Unlock()
+	next := *r.outages.Load()
+	if err != nil {
+		next = next.Began(r.clock())
+	} else {
+		next = next.Over(r.clock())
+	}
+	r.outages.Store(&next)
+}
+
+// Find reads the family of a token of any generation, for logout: nil when the
+// token is forged or its family is gone. An error is trouble.
+func (r *Rotator) Find(ctx context.Context, text secret.Text) (*Family, error) {
+	token, err := Parse(ctx, r.roots, text.Reveal())
+	if errors.Is(err, ErrForged) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fault.Trouble(err)
+	}
+	f, _, err := r.store.Family(ctx, token.family)
+	if err != nil {
+		return nil, fault.Trouble(err)
+	}
+	hash := token.SecretHash()
+	if f == nil || !secret.Equal(hash[:], f.SecretHash[:]) {
+		return nil, nil
+	}
+	return f, nil
+}
+
+// Living finds the family of a token that would still be answered, without
+// using it up: for a request that carries one as a sign of who it is. nil when
+// there is none.
+func (r *Rotator) Living(ctx context.Context, text secret.Text) (*Family, error) {
+	f, err := r.Find(ctx, text)
+	if f == nil || err != nil {
+		return nil, err
+	}
+	now := r.clock()
+	policy := r.policy(f.Client)
+	if !f.EndedAt.IsZero() || f.Disabled || f.BornAt.Before(f.Floor) || !now.Before(f.IdleEnd(policy)) {
+		return nil, nil
+	}
+	return f, nil
+}

@@ -1,0 +1,69 @@
+package refresh
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"example.com/authserver/internal/id"
+)
+
+// ErrRefused says that the database refused a whole batch and committed
+// nothing of it: one of its rows is locked or poisoned. Its members are judged
+// alone, so that one bad row never stops a node.
+var ErrRefused = errors.New("batch refused")
+
+// ErrLocked says that somebody holds this one family's row locked for longer
+// than the store was willing to wait. It is trouble of that family alone, not
+// an outage of the store.
+var ErrLocked = errors.New("family row is locked")
+
+// Call is an attempt with the policy it is judged by.
+type Call struct {
+	Attempt Attempt
+	Policy  Policy
+}
+
+// BatchLimits says how a store likes its batches.
+type BatchLimits struct {
+	Size     int // members of one batch, at most; 1 switches batching off
+	InFlight int // batches under way at once, at most
+}
+
+// Store keeps families.
+//
+// Every method decides by the store's clock. Every write commits before the
+// method returns nil; an error means that nothing was committed or that nobody
+// knows. COMMIT is never cancelled: implementations run it on a context that
+// the caller's cannot cancel, because a cancelled COMMIT under synchronous
+// replication succeeds locally and says so only in a warning.
+type Store interface {
+	// BatchLimits is constant over the life of the store.
+	BatchLimits() BatchLimits
+
+	// RotateBatch rotates, in one statement or transaction and one commit,
+	// those members that are certainly Rotated by row 6 of the table. No two
+	// members are of one family. The result has one element per member; nil
+	// means "not certain, judge it alone". The condition it rotates by is a
+	// subset of what Judge calls Rotated, and the effect is the same.
+	//
+	// An error that is ErrRefused means that nothing was committed and members
+	// may be judged alone. Any other error: nobody knows.
+	RotateBatch(ctx context.Context, batch []Call) ([]*Outcome, error)
+
+	// Redeem judges one attempt alone by calling Judge: it reads without a
+	// lock, and takes the row lock, and judges again, only if the outcome
+	// writes. A Reused verdict ends the family in the same transaction, user
+	// row first. ErrLocked when the row cannot be had within wait.
+	Redeem(ctx context.Context, c Call, wait time.Duration) (Outcome, error)
+
+	// Family reads one family with what is read along; nil when there is none.
+	// now is the store's clock at the read.
+	Family(ctx context.Context, f id.Family) (family *Family, now time.Time, err error)
+
+	// Sweep looks at up to limit families in primary-key order after the given
+	// one and deletes those that ended, expired or fell idle more than keep
+	// ago, with the sessions they leave empty. It returns the last id it
+	// looked at, the zero id at the end of the table, and how many it deleted.
+	Sweep(ctx context.Context, after id.Family, limit int, p Policy, keep time.Duration) (next id.Family, deleted int, err error)
+}

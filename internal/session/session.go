@@ -1,0 +1,100 @@
+// Package session owns what a person sees of a login: the list of devices,
+// whether a session still stands, and the acts that end sessions. It does not
+// own how a session begins (package login) nor the tokens in it (packages
+// refresh and token).
+package session
+
+import (
+	"context"
+	"time"
+
+	"example.com/authserver/internal/id"
+	"example.com/authserver/internal/refresh"
+)
+
+// Kind says what a session belongs to.
+type Kind string
+
+const (
+	// Browser sessions end with a logout in that browser.
+	Browser Kind = "browser"
+	// Offline sessions (OpenID Connect offline_access) outlive it.
+	Offline Kind = "offline"
+)
+
+// Session is one login on one device, as its owner sees it. Instants are of
+// the store's clock.
+type Session struct {
+	ID              id.Session
+	User            id.User
+	Kind            Kind
+	Client          string
+	DeviceName      string // as the device called itself; empty when it did not
+	UserAgent       string // of the last refresh
+	IP              string // of the last refresh
+	CreatedAt       time.Time
+	LastRefreshedAt time.Time
+	IdleExpiresAt   time.Time
+	ExpiresAt       time.Time
+	EndedAt         time.Time // zero while it lives
+	EndReason       refresh.EndReason
+}
+
+// Standing is what a bearer endpoint must know before it believes a token.
+type Standing struct {
+	// Alive reports that session and user exist, that neither ended nor is
+	// disabled, and that no end of time has passed.
+	Alive bool
+	// Why says why not: ended, idle, absolute, user_disabled, below_floor or
+	// no_family. Empty while alive.
+	Why   refresh.Reason
+	Email string
+	// UserCreatedAt is when the account was made.
+	UserCreatedAt time.Time
+	Roles         []string
+	// Now is the store's clock at the read.
+	Now time.Time
+}
+
+// End asks for sessions of one user to be ended.
+type End struct {
+	User      id.User
+	Session   id.Session // this one alone; zero: all of the user's
+	Except    id.Session // with Session zero: all but this one
+	Reason    refresh.EndReason
+	Actor     string // as in audit.Event
+	RequestID string
+}
+
+// Store keeps sessions. Errors are trouble. Every act that ends something goes
+// through one function of the store that locks the user's row first and then
+// the family rows in the order of their ids, writes each row itself, and adds
+// an audit event per session, in one transaction.
+type Store interface {
+	// Standing reads a session for a bearer endpoint.
+	Standing(ctx context.Context, s id.Session, u id.User, p refresh.Policy) (Standing, error)
+	// Sessions returns the living sessions of a user, newest first, at most
+	// 1,000; with ended it returns those that ended and are still kept, too.
+	Sessions(ctx context.Context, u id.User, p refresh.Policy, ended bool) ([]Session, error)
+	// Session returns one session of any state; nil when there is none.
+	Session(ctx context.Context, s id.Session, p refresh.Policy) (*Session, error)
+	// EndSessions ends what e asks for and returns how many sessions it ended;
+	// those that had ended before keep their reason and are not counted.
+	EndSessions(ctx context.Context, e End) (int, error)
+	// RaiseFloor revokes everything born before the given instant, at once:
+	// the floor is one row that every verdict reads. The rows are ended
+	// afterwards by EndBelowFloor. A floor never sinks. It returns the floor
+	// that holds now.
+	RaiseFloor(ctx context.Context, before time.Time, actor, requestID string) (time.Time, error)
+	// EndBelowFloor writes the end into at most limit family rows below the
+	// floor and returns how many it wrote; 0 when none is left.
+	EndBelowFloor(ctx context.Context, limit int) (int, error)
+	// EndUnderRoot ends every family whose head was made under the refresh
+	// root key of that number, at most limit of them in one call, and returns
+	// how many it ended.
+	EndUnderRoot(ctx context.Context, number uint8, limit int, actor string) (int, error)
+	// CountUnderRoot returns how many living families EndUnderRoot would end.
+	CountUnderRoot(ctx context.Context, number uint8) (int, error)
+	// CountLiving returns how many sessions live now.
+	CountLiving(ctx context.Context, p refresh.Policy) (int, error)
+}
