@@ -1,0 +1,204 @@
+package keys
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// readTimeout bounds one read of the ring.
+const readTimeout = 5 * time.Second
+
+// content is a stored ring, opened. It never changes; only its rendering of
+// the key set is replaced when a key comes or goes by the clock.
+type content struct {
+	stored   StoredRing
+	lives    []Life
+	signing  []*held // that have material, in the order of Timeline
+	roots    []*held // that have material and are not revoked, youngest first
+	byKID    map[string]*held
+	rendered atomic.Pointer[rendering]
+}
+
+// read reads the ring and swaps it in. On an error the last snapshot stays: the
+// key set is served all the same, and signing ends when it is too old.
+func (r *Ring) read(ctx context.Context) (StoredRing, error) {
+	r.reading.Lock()
+	defer r.reading.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	began := r.clock()
+	stored, err := r.store.ReadRing(ctx)
+	took := r.clock().Sub(began)
+	s := &snapshot{readAt: began}
+	if err != nil {
+		err = fmt.Errorf("read the key ring: %w", err)
+	} else {
+		s.offset = stored.StoreNow.Sub(began.Add(took / 2))
+		s.off = s.offset.Abs() - took/2
+		s.content, err = r.unlock(stored)
+	}
+	r.observer.RingRead(took, s.offset, err)
+	if err != nil {
+		r.failure.Store(&err)
+		return stored, err
+	}
+	r.failure.Store(nil)
+	s.set(began.Add(took).Add(s.offset)) // so that no request has to render it
+	r.current.Store(s)
+	return stored, nil
+}
+
+// unlock opens what is new since the last read.
+func (r *Ring) unlock(stored StoredRing) (*content, error) {
+	var last *content
+	if s := r.current.Load(); s != nil {
+		last = s.content
+		// The rows are compared, not the revision alone: after a failover that
+		// lost a change, another one may carry the same number.
+		if sameRing(last.stored, stored) {
+			return last, nil
+		}
+	}
+	if err := r.masters.Check(stored); err != nil {
+		return nil, err
+	}
+	c := &content{stored: stored, lives: Timeline(stored.Keys, r.policy), byKID: map[string]*held{}}
+	for _, l := range c.lives {
+		if len(l.Key.Sealed) == 0 || l.Key.RevokedAt != nil {
+			continue
+		}
+		h, err := last.again(l)
+		if h == nil {
+			h, err = r.masters.unlock(l)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if l.Key.Purpose == Refresh {
+			c.roots = append(c.roots, h)
+			continue
+		}
+		c.signing = append(c.signing, h)
+		c.byKID[l.Key.KID] = h
+	}
+	slices.Reverse(c.roots)
+	return c, nil
+}
+
+// again returns a key that was opened before from the same bytes, with its
+// life as it is now: opening all keys anew would cost milliseconds each time
+// one of them moves.
+func (c *content) again(l Life) (*held, error) {
+	if c == nil {
+		return nil, nil
+	}
+	for _, list := range [][]*held{c.signing, c.roots} {
+		for _, h := range list {
+			if h.Key.Name() == l.Key.Name() && h.Key.KID == l.Key.KID && bytes.Equal(h.Key.Sealed, l.Key.Sealed) {
+				moved := *h
+				moved.Life = l
+				return &moved, nil
+			}
+		}
+	}
+	return nil, nil
+}
+
+func sameRing(a, b StoredRing) bool {
+	return a.Revision == b.Revision && a.MasterID == b.MasterID && slices.EqualFunc(a.Keys, b.Keys, sameKey)
+}
+
+func sameKey(a, b StoredKey) bool {
+	return a.Name() == b.Name() && a.KID == b.KID && a.MasterID == b.MasterID && bytes.Equal(a.Sealed, b.Sealed) &&
+		a.PublishedAt.Equal(b.PublishedAt) && sameInstant(a.ActiveAt, b.ActiveAt) &&
+		sameInstant(a.RevokedAt, b.RevokedAt) && a.SignsFor == b.SignsFor
+}
+
+func sameInstant(a, b *time.Time) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Equal(*b)
+}
+
+// signer returns the active key of alg, else of the first algorithm of the
+// policy that has one, else any: keys of an algorithm that is no longer
+// configured sign until its successor may.
+func (c *content) signer(alg Algorithm, configured []Algorithm, now time.Time) *held {
+	var best *held
+	bestRank := -1
+	for _, h := range c.signing {
+		if h.State(now) != Active {
+			continue
+		}
+		if h.Key.Algorithm == alg {
+			return h
+		}
+		rank := slices.Index(configured, h.Key.Algorithm)
+		if rank < 0 {
+			rank = len(configured)
+		}
+		if best == nil || rank < bestRank {
+			best, bestRank = h, rank
+		}
+	}
+	return best
+}
+
+// JWKS is the published key set, byte for byte the same on every node.
+type JWKS struct {
+	Body []byte // application/jwk-set+json; must not be changed
+	ETag string // strong, with its quotes
+}
+
+// rendering is the key set between two changes by the clock.
+type rendering struct {
+	set         JWKS
+	from, until time.Time // until is zero where no change is known
+}
+
+// JWKS returns the key set, from memory and however old the last read is. An
+// error is trouble (503): there is no key to show, and an empty set is never
+// shown, because verifiers would cache it.
+func (r *Ring) JWKS() (JWKS, error) {
+	s := r.current.Load()
+	if s == nil {
+		return JWKS{}, r.trouble(errNotRead)
+	}
+	set := s.set(r.clock().Add(s.offset))
+	if set.Body == nil {
+		return JWKS{}, r.trouble(errors.New("no key stands in the key set"))
+	}
+	return set, nil
+}
+
+// CacheControl returns the Cache-Control header that goes with JWKS.
+func (r *Ring) CacheControl() string { return r.cache }
+
+// set renders the key set if the clock has passed a change since the last
+// time. Two requests may both render it: they write the same bytes.
+func (c *content) set(now time.Time) JWKS {
+	if last := c.rendered.Load(); last != nil && !now.Before(last.from) && (last.until.IsZero() || now.Before(last.until)) {
+		return last.set
+	}
+	fresh := &rendering{from: now, until: nextChange(c.lives, now)}
+	var keys []JWK
+	for _, h := range c.signing {
+		if h.Stands(now) {
+			keys = append(keys, h.jwk)
+		}
+	}
+	if len(keys) > 0 {
+		body := writeSet(keys)
+		sum := sha256.Sum256(body)
+		fresh.set = JWKS{Body: body, ETag: `"` + b64.EncodeToString(sum[:16]) + `"`}
+	}
+	c.rendered.Store(fresh)
+	return fresh.set
+}

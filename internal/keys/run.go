@@ -1,0 +1,149 @@
+package keys
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"example.com/authserver/internal/audit"
+)
+
+// The leases that pick the node that acts, and how long they last. They save
+// work, no more: two nodes that act at once ask for the same numbers.
+const (
+	planLease     = "keys.plan"
+	planLeaseTime = 30 * time.Second
+	rootLease     = "keys.roots"
+	rootLeaseTime = day
+)
+
+// restAfterFailure is how long a node leaves the plan alone after it could not
+// be carried out.
+const restAfterFailure = 10 * time.Second
+
+// Start reads the ring, takes what is urgent (in a fresh store: all keys) and
+// returns when this node can sign. An error that wraps ErrMasterKey is final,
+// any other one says that the store could not be used.
+func (r *Ring) Start(ctx context.Context) error {
+	if err := r.masters.Check(StoredRing{}); err != nil {
+		return err
+	}
+	for range 10 {
+		ring, err := r.read(ctx)
+		if err != nil {
+			return err
+		}
+		steps := urgent(Plan(ring, r.Now(), r.policy))
+		if len(steps) == 0 {
+			if _, _, _, err := r.Signer(""); err != nil {
+				return err
+			}
+			_, _, err := r.ActiveRoot()
+			return err
+		}
+		// Of ten nodes that meet an empty store one wins; the others read its keys.
+		if err := r.act(ctx, ring, steps); err != nil && !errors.Is(err, ErrRingChanged) {
+			return err
+		}
+	}
+	return fmt.Errorf("start the key ring: %w ten times in a row", ErrRingChanged)
+}
+
+// Run reads the ring at every poll and carries out the plan, until ctx ends.
+// It owns the ring's background work and is called once.
+func (r *Ring) Run(ctx context.Context) error {
+	timer := time.NewTimer(r.policy.poll())
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		case <-r.hint:
+		}
+		r.tend(ctx)
+		timer.Reset(r.policy.poll())
+	}
+}
+
+// Hint says that the stored ring may have changed; Run reads it soon. Nothing
+// depends on it. It never blocks.
+func (r *Ring) Hint() {
+	select {
+	case r.hint <- struct{}{}:
+	default:
+	}
+}
+
+// tend is one turn of Run. What goes wrong is told to the observer and tried
+// again at a later turn; a crash anywhere leaves either the old ring or the new
+// one.
+func (r *Ring) tend(ctx context.Context) {
+	ring, err := r.read(ctx)
+	if err != nil {
+		return
+	}
+	now := r.Now()
+	steps := Plan(ring, now, r.policy)
+	must := urgent(steps)
+	switch {
+	case len(must) > 0:
+		steps = must
+	case now.Before(r.restFrom):
+		return
+	case len(steps) > 0:
+		if !r.holds(ctx, planLease, planLeaseTime) {
+			return
+		}
+	case restingRoots(ring, now, r.policy) && now.Sub(r.rootsAsk) >= day:
+		if !r.holds(ctx, rootLease, rootLeaseTime) {
+			return
+		}
+		r.rootsAsk = now
+		live, err := r.store.LiveRoots(ctx)
+		if err != nil {
+			r.observer.RingChanged(nil, fmt.Errorf("ask which refresh root keys are in use: %w", err))
+			return
+		}
+		steps = PlanRoots(ring, now, r.policy, live)
+	}
+	if len(steps) == 0 {
+		return
+	}
+	if err := r.act(ctx, ring, steps); err != nil && !errors.Is(err, ErrRingChanged) {
+		r.restFrom = now.Add(restAfterFailure)
+		return
+	}
+	r.read(ctx) // a failure is told to the observer, and the next turn reads again
+}
+
+func (r *Ring) holds(ctx context.Context, lease string, ttl time.Duration) bool {
+	held, err := r.store.HoldLease(ctx, lease, r.holder, ttl)
+	if err != nil {
+		r.observer.RingChanged(nil, fmt.Errorf("take the lease %s: %w", lease, err))
+	}
+	return held && err == nil
+}
+
+func (r *Ring) act(ctx context.Context, ring StoredRing, steps []Step) error {
+	change, err := r.smith.carryOut(ring, steps, By{Actor: audit.BySystem}, r.clock)
+	if err == nil {
+		_, err = r.store.ChangeRing(ctx, change)
+	}
+	if err != nil {
+		err = fmt.Errorf("carry out the key plan: %w", err)
+	}
+	r.observer.RingChanged(steps, err)
+	return err
+}
+
+func urgent(steps []Step) []Step {
+	var out []Step
+	for _, s := range steps {
+		if s.Urgent {
+			out = append(out, s)
+		}
+	}
+	return out
+}
