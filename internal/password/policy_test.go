@@ -1,0 +1,117 @@
+package password
+
+import (
+	"strings"
+	"testing"
+	"testing/fstest"
+	"testing/synctest"
+)
+
+func TestPolicy_refusesLessThanTheFloor(t *testing.T) {
+	for _, c := range []struct {
+		policy Policy
+		want   string // "" for none
+	}{
+		{Policy{}, ""},
+		{DefaultPolicy(), ""},
+		{Policy{Memory: 65536, Time: 3, Parallelism: 4, Slots: 2, Queue: 100}, ""},
+		{Policy{Memory: 19455}, "memory is 19455, want 19456 to 262144 KiB"},
+		{Policy{Memory: 1 << 20}, "memory is 1048576"},
+		{Policy{Memory: -1}, "memory is -1"},
+		{Policy{Time: 1}, "time is 1, want 2 to 53 passes"},
+		{Policy{Memory: 262144, Time: 53}, "memory times passes"},
+		{Policy{Parallelism: -1}, "parallelism is -1, want 1 to 16"},
+		{Policy{Parallelism: 17}, "parallelism is 17"},
+		{Policy{Slots: -1}, "slots is -1"},
+		{Policy{Queue: -1}, "queue is -1"},
+	} {
+		err := c.policy.Validate()
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: %v, want %q", c.policy, err, c.want)
+		}
+		if h, newErr := New(c.policy, nil); (newErr == nil) != (err == nil) || (h == nil) != (err != nil) {
+			t.Errorf("%+v: New returned %v, %v", c.policy, h, newErr)
+		}
+	}
+	if got := DefaultPolicy().scheme().String(); got != defaultScheme {
+		t.Errorf("the default is %s, and called %s", got, defaultScheme)
+	}
+}
+
+func TestPolicy_slotsLeaveACoreAndThreeQuartersOfTheMemory(t *testing.T) {
+	const MiB, GiB = 1 << 20, 1 << 30
+	for _, c := range []struct {
+		policy       Policy
+		cores        int
+		memory       int64
+		slots, queue int
+	}{
+		{Policy{}, 1, 8 * GiB, 1, 16},
+		{Policy{}, 2, 8 * GiB, 1, 16},
+		{Policy{}, 4, 8 * GiB, 3, 48},
+		{Policy{}, 64, 512 * MiB, 6, 96},
+		{Policy{}, 64, 64 * MiB, 1, 16},
+		{Policy{Parallelism: 4}, 16, 8 * GiB, 3, 48},
+		{Policy{Memory: 262144}, 64, 2 * GiB, 2, 32},
+		{Policy{Slots: 5}, 2, 8 * GiB, 5, 80},
+		{Policy{Slots: 5, Queue: 1}, 2, 8 * GiB, 5, 1},
+	} {
+		got := c.policy.sized(c.cores, c.memory)
+		if got.Slots != c.slots || got.Queue != c.queue {
+			t.Errorf("%+v on %d cores and %d MiB: %d slots, queue %d; want %d and %d", c.policy, c.cores, c.memory/MiB, got.Slots, got.Queue, c.slots, c.queue)
+		}
+	}
+}
+
+func TestMachineMemory_isTheLeastOfAllLimits(t *testing.T) {
+	const meminfo = "MemFree:         1024 kB\nMemTotal:       16777216 kB\n"
+	file := func(text string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(text)} }
+	for name, c := range map[string]struct {
+		files fstest.MapFS
+		want  int64
+	}{
+		"nothing known":  {fstest.MapFS{}, unknownMemory},
+		"bare machine":   {fstest.MapFS{"proc/meminfo": file(meminfo)}, 16 << 30},
+		"v2, no limit":   {fstest.MapFS{"proc/meminfo": file(meminfo), "proc/self/cgroup": file("0::/\n"), "sys/fs/cgroup/memory.max": file("max\n")}, 16 << 30},
+		"v2, container":  {fstest.MapFS{"proc/meminfo": file(meminfo), "proc/self/cgroup": file("0::/\n"), "sys/fs/cgroup/memory.max": file("536870912\n")}, 512 << 20},
+		"v2, ancestor":   {fstest.MapFS{"proc/meminfo": file(meminfo), "proc/self/cgroup": file("0::/a.slice/b.service\n"), "sys/fs/cgroup/a.slice/memory.max": file("1073741824\n"), "sys/fs/cgroup/a.slice/b.service/memory.max": file("max\n")}, 1 << 30},
+		"v2, outer path": {fstest.MapFS{"proc/meminfo": file(meminfo), "proc/self/cgroup": file("0::/../../host/path\n"), "sys/fs/cgroup/memory.max": file("536870912\n")}, 512 << 20},
+		"v1": {fstest.MapFS{
+			"proc/meminfo": file(meminfo), "proc/self/cgroup": file("5:cpu,cpuacct:/x\n4:memory:/docker/abc\n"),
+			"sys/fs/cgroup/memory/memory.limit_in_bytes": file("268435456\n"),
+		}, 256 << 20},
+		"v1, no limit": {fstest.MapFS{
+			"proc/meminfo": file(meminfo), "proc/self/cgroup": file("4:memory:/\n"),
+			"sys/fs/cgroup/memory/memory.limit_in_bytes": file("9223372036854771712\n"),
+		}, 16 << 30},
+	} {
+		if got := machineMemory(c.files); got != c.want {
+			t.Errorf("%s: %d bytes, want %d", name, got, c.want)
+		}
+	}
+}
+
+func TestBudget_largeHashesWaitForEachOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBudget(100)
+		giveSmall := b.take(30)
+		taken := false
+		done := make(chan struct{})
+		go func() {
+			give := b.take(100_000) // more than there is: it runs alone
+			taken = true
+			give()
+			close(done)
+		}()
+		synctest.Wait()
+		if taken {
+			t.Fatal("a hash larger than the budget ran beside another")
+		}
+		giveSmall()
+		<-done
+		b.take(100)()
+		if b.used != 0 {
+			t.Fatalf("%d KiB were not given back", b.used)
+		}
+	})
+}
