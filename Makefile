@@ -1,0 +1,93 @@
+# `make` lists what there is. Nothing but Go is needed to build and to run; the
+# tests also use PostgreSQL, a C compiler and Chromium (see scripts/ensure).
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+GOFLAGS_BUILD := -trimpath -ldflags="-s -w -X main.version=$(VERSION)"
+TOOLS := bin/tools
+ARGS ?=
+PKG ?=
+FUZZTIME ?= 10s
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target text; do \
+		printf '  make %-12s %s\n' "$$target" "$$text"; done
+
+.PHONY: run
+run: build ## build the server and run it with SQLite in ./data (ARGS="--flag ...")
+	@exec bin/authserver serve $(ARGS)
+
+.PHONY: build
+build: ## build bin/authserver, static
+	@CGO_ENABLED=0 go build $(GOFLAGS_BUILD) -o bin/authserver ./cmd/authserver
+
+.PHONY: test
+test: ## run every test, with race detector, PostgreSQL and browser (PKG=./internal/x for some)
+	@scripts/test $(PKG)
+
+.PHONY: check
+check: fmt-check tidy-check vet lint archtest docs-check ## everything but the tests: format, vet, linters, import law, fresh docs
+
+.PHONY: fmt
+fmt: $(TOOLS)/gofumpt ## format the Go files
+	@$(TOOLS)/gofumpt -w .
+
+.PHONY: fmt-check
+fmt-check: $(TOOLS)/gofumpt
+	@files=$$($(TOOLS)/gofumpt -l .); [ -z "$$files" ] || { \
+		printf '%s\n' "$$files"; echo 'error: not formatted by gofumpt; hint: make fmt' >&2; exit 1; }
+
+.PHONY: tidy-check
+tidy-check:
+	@go mod tidy -diff || { echo 'error: go.mod is not tidy; hint: go mod tidy' >&2; exit 1; }
+
+.PHONY: vet
+vet:
+	@go vet ./...
+
+.PHONY: lint
+lint: $(TOOLS)/golangci-lint ## run the linters of .golangci.yml
+	@$(TOOLS)/golangci-lint run --allow-parallel-runners ./...
+
+.PHONY: archtest
+archtest: ## hold the tree to the import law
+	@go test ./internal/archtest
+
+.PHONY: docs
+docs: ## write docs/configuration.md from the program
+	@go run ./cmd/authserver config docs >docs/configuration.md
+
+.PHONY: docs-check
+docs-check:
+	@scripts/docs-check
+
+.PHONY: vuln
+vuln: $(TOOLS)/govulncheck ## ask the Go vulnerability database about our dependencies (needs the network)
+	@$(TOOLS)/govulncheck ./...
+
+.PHONY: bench
+bench: ## measure the server (ARGS="..." go to ./bench)
+	@go run ./bench $(ARGS)
+
+.PHONY: fuzz
+fuzz: ## run every fuzz test for FUZZTIME (10s)
+	@scripts/fuzz $(FUZZTIME)
+
+.PHONY: rename
+rename: ## give the module another path: make rename MODULE=example.org/you/authserver
+	@go run ./scripts/rename '$(MODULE)'
+
+.PHONY: clean
+clean: ## remove what was built; data stays
+	@rm -rf bin dist
+
+# The tools are a module of their own, so that what they depend on is no concern
+# of the server's. The go command caches their packages; a new tree only links.
+$(TOOLS)/%: tools/go.mod tools/go.sum
+	@mkdir -p $(TOOLS)
+	@go -C tools build -o ../$(TOOLS)/ $$(sed -n 's|^\t\([^ ]*/$*\)$$|\1|p' tools/go.mod)
+	@touch $@
