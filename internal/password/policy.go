@@ -9,7 +9,7 @@ const (
 	DefaultTime        = 2     // passes
 	DefaultParallelism = 1     // lanes
 
-	queuePerSlot = 16
+	queuePerSlot = 128
 )
 
 const defaultScheme = "argon2id m=19456,t=2,p=1"
@@ -25,7 +25,7 @@ type Policy struct {
 	Parallelism int
 	// Slots is how many requests hash at once; default: from cores and memory.
 	Slots int
-	// Queue is how many requests wait for a slot; default 16 for each slot.
+	// Queue is how many requests wait for a slot; default 128 for each slot, some three seconds of waiting.
 	// Who finds the queue full is refused at once.
 	Queue int
 }
@@ -49,7 +49,7 @@ func (p Policy) Validate() error {
 		{"time", p.Time, DefaultTime, maxArgon2Work / DefaultMemory, " passes"},
 		{"parallelism", p.Parallelism, DefaultParallelism, maxParallelism, " lanes"},
 		{"slots", p.Slots, 0, 1024, ", 0 to size them from the machine"},
-		{"queue", p.Queue, 0, 1 << 16, ", 0 for 16 per slot"},
+		{"queue", p.Queue, 0, 1 << 16, ", 0 for 128 per slot"},
 	} {
 		if v.got < v.low || v.got > v.high {
 			return fmt.Errorf("password hashing: %s is %d, want %d to %d%s", v.name, v.got, v.low, v.high, v.unit)

@@ -46,14 +46,14 @@ func TestPolicy_slotsLeaveACoreAndThreeQuartersOfTheMemory(t *testing.T) {
 		memory       int64
 		slots, queue int
 	}{
-		{Policy{}, 1, 8 * GiB, 1, 16},
-		{Policy{}, 2, 8 * GiB, 1, 16},
-		{Policy{}, 4, 8 * GiB, 3, 48},
-		{Policy{}, 64, 512 * MiB, 6, 96},
-		{Policy{}, 64, 64 * MiB, 1, 16},
-		{Policy{Parallelism: 4}, 16, 8 * GiB, 3, 48},
-		{Policy{Memory: 262144}, 64, 2 * GiB, 2, 32},
-		{Policy{Slots: 5}, 2, 8 * GiB, 5, 80},
+		{Policy{}, 1, 8 * GiB, 1, 128},
+		{Policy{}, 2, 8 * GiB, 1, 128},
+		{Policy{}, 4, 8 * GiB, 3, 384},
+		{Policy{}, 64, 512 * MiB, 6, 768},
+		{Policy{}, 64, 64 * MiB, 1, 128},
+		{Policy{Parallelism: 4}, 16, 8 * GiB, 3, 384},
+		{Policy{Memory: 262144}, 64, 2 * GiB, 2, 256},
+		{Policy{Slots: 5}, 2, 8 * GiB, 5, 640},
 		{Policy{Slots: 5, Queue: 1}, 2, 8 * GiB, 5, 1},
 	} {
 		got := c.policy.sized(c.cores, c.memory)

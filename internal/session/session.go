@@ -78,6 +78,11 @@ type Store interface {
 	Sessions(ctx context.Context, u id.User, p refresh.Policy, ended bool) ([]Session, error)
 	// Session returns one session of any state; nil when there is none.
 	Session(ctx context.Context, s id.Session, p refresh.Policy) (*Session, error)
+	// Families returns the families of a session, of any state, oldest first.
+	Families(ctx context.Context, s id.Session) ([]refresh.Family, error)
+	// ByRequest returns the families whose end or first refusal was noted
+	// under a request id, at most 100. It scans the table: it is for explain.
+	ByRequest(ctx context.Context, requestID string) ([]refresh.Family, error)
 	// EndSessions ends what e asks for and returns how many sessions it ended;
 	// those that had ended before keep their reason and are not counted.
 	EndSessions(ctx context.Context, e End) (int, error)

@@ -1,0 +1,206 @@
+package config
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"example.com/authserver/internal/keys"
+)
+
+// Problem is a setting that this server will not start with.
+type Problem struct {
+	Setting  string // the flag's name
+	Seen     string // never a secret
+	Expected string
+	Hint     string
+}
+
+// Error implements error.
+func (p Problem) Error() string {
+	s := fmt.Sprintf("%s is %s; want %s", EnvName(p.Setting), p.Seen, p.Expected)
+	if p.Hint != "" {
+		s += " (" + p.Hint + ")"
+	}
+	return s
+}
+
+// Check returns every problem, in the order of the settings.
+func (c *Config) Check() []Problem {
+	var list []Problem
+	bad := func(setting, seen, expected, hint string) {
+		list = append(list, Problem{setting, seen, expected, hint})
+	}
+
+	c.checkIssuer(bad)
+	checkAddr("addr", c.Addr, bad)
+	checkAddr("admin-addr", c.AdminAddr, bad)
+	for _, name := range c.AdminExpose {
+		if name != "admin" && name != "pprof" {
+			bad("admin-expose", strconv.Quote(name), "admin or pprof", "")
+		}
+	}
+	if u := c.DatabaseURL.Reveal(); u != "" && !strings.HasPrefix(u, "sqlite:") && !strings.HasPrefix(u, "postgres://") && !strings.HasPrefix(u, "postgresql://") {
+		scheme, _, _ := strings.Cut(u, ":")
+		bad("database-url", fmt.Sprintf("a URL that begins with %.12q", scheme), "postgres://USER:PASSWORD@HOST/DATABASE or sqlite:PATH", "")
+	}
+	if path, ok := c.SQLitePath(); ok && path == "" {
+		bad("database-url", "sqlite: without a path", "sqlite:PATH", "")
+	}
+	if c.DatabaseConns < 0 || c.DatabaseConns > 10_000 {
+		bad("database-conns", strconv.Itoa(c.DatabaseConns), "0 to 10000", "")
+	}
+	if !c.MasterKey.IsEmpty() {
+		if _, err := keys.ParseMasterKey(c.MasterKey.Reveal()); err != nil {
+			bad("master-key", secretShape(c.MasterKey.Reveal()), "32 bytes as base64 or as 64 hexadecimal digits", "make one with: openssl rand -base64 32")
+		}
+	}
+	for _, former := range c.MasterKeyFormer {
+		if _, err := keys.ParseMasterKey(former.Reveal()); err != nil {
+			bad("master-key-former", secretShape(former.Reveal()), "32 bytes as base64 or as 64 hexadecimal digits", "")
+		}
+	}
+	for _, aud := range c.Audience {
+		if strings.TrimSpace(aud) != aud || aud == "" {
+			bad("audience", strconv.Quote(aud), "a name or URL without white space around it", "")
+		}
+		if aud == c.AdminAudience() {
+			bad("audience", strconv.Quote(aud), "another one", "that audience is reserved for the admin API")
+		}
+	}
+	for _, origin := range c.AllowedOrigins {
+		if hint, ok := checkOrigin(origin); !ok {
+			bad("allowed-origins", strconv.Quote(origin), "SCHEME://HOST[:PORT] and nothing after it", hint)
+		}
+	}
+
+	positive := func(setting string, d time.Duration) {
+		if d <= 0 {
+			bad(setting, d.String(), "more than 0", "")
+		}
+	}
+	positive("access-ttl", c.AccessTTL)
+	positive("refresh-idle-ttl", c.RefreshIdleTTL)
+	positive("session-ttl", c.SessionTTL)
+	positive("remember-ttl", c.RememberTTL)
+	positive("audit-retention", c.AuditRetention)
+	if c.AccessTTL > 0 && c.AccessTTL < time.Second {
+		bad("access-ttl", c.AccessTTL.String(), "1s at least", "tokens count in whole seconds")
+	}
+	if c.RetryWindow < 0 || c.RetryWindow > time.Hour {
+		bad("retry-window", c.RetryWindow.String(), "0s to 1h", "a longer window helps a thief more than a client")
+	}
+	if c.DrainDelay < 0 || c.DrainDelay > 5*time.Minute {
+		bad("drain-delay", c.DrainDelay.String(), "0s to 5m", "")
+	}
+	for _, name := range c.KeyAlgorithms {
+		if _, err := keys.ParseAlgorithm(name); err != nil {
+			bad("key-algorithms", strconv.Quote(name), "ES256, RS256, PS256, ES384, EdDSA, ML-DSA-44 or ML-DSA-65", "")
+		}
+	}
+	if len(c.KeyAlgorithms) == 0 {
+		bad("key-algorithms", "empty", "one algorithm at least", "")
+	}
+	positive("jwks-max-age", c.JWKSMaxAge)
+	positive("key-rotate-every", c.KeyRotateEvery)
+	if c.JWKSMaxAge%time.Second != 0 {
+		bad("jwks-max-age", c.JWKSMaxAge.String(), "whole seconds", "Cache-Control counts in seconds")
+	}
+	if c.KeyLead < 2*c.JWKSMaxAge {
+		bad("key-lead", c.KeyLead.String(), fmt.Sprintf("at least twice %s, which is %s", EnvName("jwks-max-age"), 2*c.JWKSMaxAge), "a verifier must hold a key before it signs")
+	}
+	if c.PasswordMemory < 19456 {
+		bad("password-memory", strconv.Itoa(c.PasswordMemory), "19456 at least", "the floor for argon2id")
+	}
+	if c.PasswordTime < 2 {
+		bad("password-time", strconv.Itoa(c.PasswordTime), "2 at least", "the floor for argon2id")
+	}
+	if c.PasswordHashers < 0 {
+		bad("password-hashers", strconv.Itoa(c.PasswordHashers), "0 or more", "")
+	}
+	return list
+}
+
+func (c *Config) checkIssuer(bad func(setting, seen, expected, hint string)) {
+	seen := strconv.Quote(c.Issuer)
+	u, err := url.Parse(c.Issuer)
+	switch {
+	case err != nil || u.Host == "" || u.Opaque != "":
+		bad("issuer", seen, "a URL like https://auth.example.com", "")
+	case u.Scheme != "https" && u.Scheme != "http":
+		bad("issuer", seen, "a URL that begins with https://", "")
+	case strings.HasSuffix(c.Issuer, "/"):
+		bad("issuer", seen, strconv.Quote(strings.TrimRight(c.Issuer, "/")), "no trailing slash: verifiers compare it letter by letter")
+	case u.RawQuery != "" || u.Fragment != "" || u.User != nil:
+		bad("issuer", seen, "a URL without user, query and fragment", "RFC 8414 section 2")
+	case u.Host != strings.ToLower(u.Host):
+		bad("issuer", seen, strconv.Quote(strings.Replace(c.Issuer, u.Host, strings.ToLower(u.Host), 1)), "host names in lower case: verifiers compare it letter by letter")
+	case u.Scheme == "http" && !IsLoopback(u.Hostname()):
+		bad("issuer", seen, "https://"+u.Host, "http is for loopback hosts only; put a proxy with TLS before the server and name its public URL")
+	}
+}
+
+// IsLoopback reports whether host is localhost, below it, or a loopback address.
+func IsLoopback(host string) bool {
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return addr.Unmap().IsLoopback()
+	}
+	host = strings.ToLower(host)
+	return host == "localhost" || strings.HasSuffix(host, ".localhost")
+}
+
+func checkAddr(setting, addr string, bad func(setting, seen, expected, hint string)) {
+	_, port, err := net.SplitHostPort(addr)
+	if err == nil {
+		var n uint64
+		if n, err = strconv.ParseUint(port, 10, 16); err == nil && n <= 65535 {
+			return
+		}
+	}
+	hint := ""
+	if strings.Contains(addr, "://") {
+		hint = "an address, not a URL"
+	}
+	bad(setting, strconv.Quote(addr), "HOST:PORT or :PORT", hint)
+}
+
+func checkOrigin(origin string) (hint string, ok bool) {
+	u, err := url.Parse(origin)
+	switch {
+	case origin == "*":
+		return "a wildcard with credentials would let every site act for its visitors", false
+	case err != nil || u.Scheme == "" || u.Host == "":
+		return "", false
+	case strings.HasSuffix(origin, "/"):
+		return "without the slash at the end: " + strings.TrimRight(origin, "/"), false
+	case u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil:
+		return "browsers send no path in an origin", false
+	case u.Host != strings.ToLower(u.Host):
+		return "in lower case, as browsers send it", false
+	case strings.Contains(u.Host, "*"):
+		return "exact origins only, no wildcards", false
+	case u.Scheme == "https" && u.Port() == "443", u.Scheme == "http" && u.Port() == "80":
+		return "without the default port, as browsers send it", false
+	default:
+		return "", true
+	}
+}
+
+// secretShape describes a secret without telling it.
+func secretShape(s string) string {
+	switch raw, err := base64.StdEncoding.DecodeString(s); {
+	case err == nil:
+		return fmt.Sprintf("base64 of %d bytes", len(raw))
+	default:
+		if raw, err := hex.DecodeString(s); err == nil {
+			return fmt.Sprintf("hex of %d bytes", len(raw))
+		}
+		return fmt.Sprintf("%d characters that are neither base64 nor hex", len(s))
+	}
+}

@@ -1,0 +1,112 @@
+// Package jobs owns the rhythm of housekeeping: one node at a time by a lease,
+// staggered so that jobs do not start together, fenced so that a panic in one
+// does not end the process. It does not own what the jobs do.
+package jobs
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"runtime/debug"
+	"sync"
+	"time"
+)
+
+// Job is one piece of housekeeping.
+type Job struct {
+	Name  string
+	Every time.Duration
+	// Do does a bounded piece of work and reports whether more is waiting; then
+	// it is called again at once, as long as this node holds the lease.
+	Do func(ctx context.Context) (more bool, err error)
+}
+
+// Leases hand out the right to do a job.
+type Leases interface {
+	Hold(ctx context.Context, name, holder string, ttl time.Duration) (bool, error)
+	Release(ctx context.Context, name, holder string) error
+}
+
+// Observer is told how runs of jobs end.
+type Observer interface {
+	JobDone(name string, took time.Duration, err error)
+}
+
+// breath is the pause between two pieces of work, so that housekeeping never
+// has the database for itself.
+const breath = 50 * time.Millisecond
+
+// Run does the jobs until ctx ends, and returns when all have stopped. holder
+// names this node; it must be unique.
+//
+// A node that dies while it holds a lease leaves it behind; another node takes
+// over when it has run out. Work that two nodes do at once is harmless.
+func Run(ctx context.Context, leases Leases, holder string, list []Job, o Observer) {
+	var all sync.WaitGroup
+	for _, job := range list {
+		all.Go(func() { loop(ctx, leases, holder, job, o) })
+	}
+	all.Wait()
+}
+
+func loop(ctx context.Context, leases Leases, holder string, job Job, o Observer) {
+	// The first run comes after a random part of the period: ten nodes that
+	// start together do not ask for ten leases together.
+	wait := rand.N(job.Every)
+	for {
+		if !sleep(ctx, wait) {
+			return
+		}
+		turn(ctx, leases, holder, job, o)
+		wait = job.Every - job.Every/10 + rand.N(job.Every/5+1)
+	}
+}
+
+// turn does one job's work while the lease is held.
+func turn(ctx context.Context, leases Leases, holder string, job Job, o Observer) {
+	name := "job:" + job.Name
+	ttl := max(2*job.Every, time.Minute)
+	for {
+		held, err := leases.Hold(ctx, name, holder, ttl)
+		if err != nil {
+			if ctx.Err() == nil {
+				o.JobDone(job.Name, 0, fmt.Errorf("lease of %s: %w", job.Name, err))
+			}
+			return
+		}
+		if !held {
+			return
+		}
+		begun := time.Now()
+		more, err := fenced(ctx, job)
+		if ctx.Err() != nil {
+			// Give it up, so that another node need not wait until it runs out.
+			_ = leases.Release(context.WithoutCancel(ctx), name, holder)
+			return
+		}
+		o.JobDone(job.Name, time.Since(begun), err)
+		if err != nil || !more || !sleep(ctx, breath) {
+			return
+		}
+	}
+}
+
+func fenced(ctx context.Context, job Job) (more bool, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			more, err = false, fmt.Errorf("job %s panicked: %v\n%s", job.Name, p, debug.Stack())
+		}
+	}()
+	return job.Do(ctx)
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

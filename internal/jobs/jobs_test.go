@@ -1,0 +1,161 @@
+package jobs_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/authserver/internal/jobs"
+)
+
+// leases is a lease table of one process, on the test's clock.
+type leases struct {
+	mu    sync.Mutex
+	held  map[string]string
+	until map[string]time.Time
+	fail  error
+}
+
+func (l *leases) Hold(_ context.Context, name, holder string, ttl time.Duration) (bool, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.fail != nil {
+		return false, l.fail
+	}
+	if by, ok := l.held[name]; ok && by != holder && time.Now().Before(l.until[name]) {
+		return false, nil
+	}
+	l.held[name], l.until[name] = holder, time.Now().Add(ttl)
+	return true, nil
+}
+
+func (l *leases) Release(_ context.Context, name, holder string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.held[name] == holder {
+		delete(l.held, name)
+	}
+	return nil
+}
+
+func newLeases() *leases { return &leases{held: map[string]string{}, until: map[string]time.Time{}} }
+
+type record struct {
+	mu   sync.Mutex
+	errs []error
+	runs int
+}
+
+func (r *record) JobDone(_ string, _ time.Duration, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.runs++
+	if err != nil {
+		r.errs = append(r.errs, err)
+	}
+}
+
+func TestRun_oneNodeAtATimeAndAnotherTakesOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		table := newLeases()
+		var mu sync.Mutex
+		by := map[string]int{}
+		node := func(ctx context.Context, name string) {
+			jobs.Run(ctx, table, name, []jobs.Job{{Name: "sweep", Every: time.Minute, Do: func(context.Context) (bool, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				by[name]++
+				return false, nil
+			}}}, &record{})
+		}
+		first, stopFirst := context.WithCancel(t.Context())
+		second, stopSecond := context.WithCancel(t.Context())
+		go node(first, "a")
+		go node(second, "b")
+		time.Sleep(time.Hour)
+		mu.Lock()
+		if by["a"] > 0 && by["b"] > 0 {
+			t.Errorf("both nodes worked: %v", by)
+		}
+		before := by["a"] + by["b"]
+		worker := "a"
+		if by["b"] > 0 {
+			worker = "b"
+		}
+		mu.Unlock()
+		if before < 50 || before > 70 {
+			t.Errorf("%d runs in an hour of one a minute", before)
+		}
+		if worker == "a" {
+			stopFirst()
+		} else {
+			stopSecond()
+		}
+		time.Sleep(time.Hour)
+		mu.Lock()
+		if by["a"] == 0 || by["b"] == 0 {
+			t.Errorf("nobody took over: %v", by)
+		}
+		mu.Unlock()
+		stopFirst()
+		stopSecond()
+		synctest.Wait()
+	})
+}
+
+func TestRun_aPanicIsAnErrorAndTheJobGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		var r record
+		go jobs.Run(ctx, newLeases(), "a", []jobs.Job{{Name: "bad", Every: time.Second, Do: func(context.Context) (bool, error) {
+			panic("out of cheese")
+		}}}, &r)
+		time.Sleep(10 * time.Second)
+		stop()
+		synctest.Wait()
+		if len(r.errs) < 5 || !strings.Contains(r.errs[0].Error(), "out of cheese") {
+			t.Fatalf("errors: %v", r.errs)
+		}
+	})
+}
+
+func TestRun_moreWorkIsDoneAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		left := 1000
+		go jobs.Run(ctx, newLeases(), "a", []jobs.Job{{Name: "sweep", Every: time.Hour, Do: func(context.Context) (bool, error) {
+			left--
+			return left > 0, nil
+		}}}, &record{})
+		time.Sleep(time.Hour + 2*time.Minute)
+		stop()
+		synctest.Wait()
+		if left > 0 {
+			t.Fatalf("%d pieces left after the first turn", left)
+		}
+	})
+}
+
+func TestRun_noLeaseNoWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		table := newLeases()
+		table.fail = errors.New("database is gone")
+		worked := false
+		var r record
+		go jobs.Run(ctx, table, "a", []jobs.Job{{Name: "sweep", Every: time.Minute, Do: func(context.Context) (bool, error) {
+			worked = true
+			return false, nil
+		}}}, &r)
+		time.Sleep(10 * time.Minute)
+		stop()
+		synctest.Wait()
+		if worked || len(r.errs) == 0 {
+			t.Fatalf("worked=%v, errors=%v", worked, r.errs)
+		}
+	})
+}

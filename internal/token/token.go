@@ -1,0 +1,165 @@
+// Package token owns the access token: its claims and how one is minted
+// (RFC 9068, the JWT profile for OAuth 2.0 access tokens). It does not own the
+// keys it is signed with (package keys), nor how it is verified: that is the
+// public package verify, which this server uses for its own bearer endpoints.
+package token
+
+import (
+	"crypto"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"example.com/authserver/internal/fault"
+	"example.com/authserver/internal/id"
+	"example.com/authserver/internal/keys"
+	"example.com/authserver/internal/secret"
+)
+
+// Type is the typ header of an access token (RFC 9068 section 2.1).
+const Type = "at+jwt"
+
+// Claims are the claims of an access token, RFC 9068 section 2.2, with the
+// session id of OpenID Connect. There is no nbf: it only breaks verifiers
+// whose clock is behind.
+type Claims struct {
+	Issuer    string   `json:"iss"`
+	Subject   string   `json:"sub"`
+	Audience  Audience `json:"aud"`
+	ExpiresAt int64    `json:"exp"` // seconds since 1970
+	IssuedAt  int64    `json:"iat"` // seconds since 1970
+	ID        string   `json:"jti"`
+	ClientID  string   `json:"client_id"`
+	Scope     string   `json:"scope"`
+	SessionID string   `json:"sid"`
+	AuthTime  int64    `json:"auth_time"` // seconds since 1970
+	AMR       []string `json:"amr"`       // RFC 8176
+	Roles     []string `json:"roles,omitempty"`
+}
+
+// Audience is one audience as a string or several as an array (RFC 7519
+// section 4.1.3). One as a string, because gateways often know only that.
+type Audience []string
+
+// MarshalJSON implements json.Marshaler.
+func (a Audience) MarshalJSON() ([]byte, error) {
+	if len(a) == 1 {
+		return json.Marshal(a[0])
+	}
+	return json.Marshal([]string(a))
+}
+
+// The methods that golang-jwt asks of claims.
+
+// GetExpirationTime implements jwt.Claims.
+func (c *Claims) GetExpirationTime() (*jwt.NumericDate, error) {
+	return jwt.NewNumericDate(time.Unix(c.ExpiresAt, 0)), nil
+}
+
+// GetIssuedAt implements jwt.Claims.
+func (c *Claims) GetIssuedAt() (*jwt.NumericDate, error) {
+	return jwt.NewNumericDate(time.Unix(c.IssuedAt, 0)), nil
+}
+
+// GetNotBefore implements jwt.Claims; there is none.
+func (c *Claims) GetNotBefore() (*jwt.NumericDate, error) { return nil, nil }
+
+// GetIssuer implements jwt.Claims.
+func (c *Claims) GetIssuer() (string, error) { return c.Issuer, nil }
+
+// GetSubject implements jwt.Claims.
+func (c *Claims) GetSubject() (string, error) { return c.Subject, nil }
+
+// GetAudience implements jwt.Claims.
+func (c *Claims) GetAudience() (jwt.ClaimStrings, error) { return jwt.ClaimStrings(c.Audience), nil }
+
+// Grant is what an access token says.
+type Grant struct {
+	User     id.User
+	Session  id.Session
+	Client   string
+	Scope    string
+	Audience []string
+	AuthTime time.Time
+	AMR      []string
+	Roles    []string
+	// Until caps the life of the token: the end of its session.
+	Until time.Time
+}
+
+// Minted is a signed access token.
+type Minted struct {
+	Token     secret.Text
+	ID        string // jti
+	IssuedAt  time.Time
+	ExpiresAt time.Time
+}
+
+// Signing is the part of the key ring that signs.
+type Signing interface {
+	// Signer returns the active key of an algorithm, or of the default one
+	// when alg is empty or not active yet. An error is trouble: the ring is
+	// too old to sign with.
+	Signer(alg keys.Algorithm) (kid string, method jwt.SigningMethod, key crypto.Signer, err error)
+}
+
+// Policy is what access tokens are like.
+type Policy struct {
+	Issuer string
+	TTL    time.Duration
+	// MaxBytes caps a token's size: roles can grow, headers of proxies cannot.
+	MaxBytes int
+}
+
+// Minter mints access tokens. It is safe for concurrent use.
+type Minter struct {
+	ring   Signing
+	policy Policy
+}
+
+// NewMinter returns a minter.
+func NewMinter(ring Signing, policy Policy) *Minter { return &Minter{ring: ring, policy: policy} }
+
+// Mint signs an access token at now, the store's clock, which is floored to
+// the second so that no verifier sees it from the future. Errors are faults:
+// trouble, or an internal error for a token over MaxBytes.
+func (m *Minter) Mint(g Grant, now time.Time) (Minted, error) {
+	return m.mint(g, now, m.policy.TTL)
+}
+
+// MintFor is Mint with a TTL of the caller's, for an operator on the host.
+func (m *Minter) MintFor(g Grant, now time.Time, ttl time.Duration) (Minted, error) {
+	return m.mint(g, now, ttl)
+}
+
+func (m *Minter) mint(g Grant, now time.Time, ttl time.Duration) (Minted, error) {
+	kid, method, key, err := m.ring.Signer("")
+	if err != nil {
+		return Minted{}, err
+	}
+	issued := now.Truncate(time.Second)
+	expires := issued.Add(ttl)
+	if !g.Until.IsZero() && expires.After(g.Until) {
+		expires = g.Until.Truncate(time.Second)
+	}
+	claims := Claims{
+		Issuer: m.policy.Issuer, Subject: g.User.String(), Audience: g.Audience,
+		ExpiresAt: expires.Unix(), IssuedAt: issued.Unix(), ID: id.NewEvent().String(),
+		ClientID: g.Client, Scope: g.Scope, SessionID: g.Session.String(),
+		AuthTime: g.AuthTime.Unix(), AMR: g.AMR, Roles: g.Roles,
+	}
+	t := jwt.NewWithClaims(method, &claims)
+	t.Header["typ"] = Type
+	t.Header["kid"] = kid
+	signed, err := t.SignedString(key)
+	if err != nil {
+		return Minted{}, fault.Trouble(fmt.Errorf("sign access token with %s: %w", kid, err))
+	}
+	if m.policy.MaxBytes > 0 && len(signed) > m.policy.MaxBytes {
+		return Minted{}, fault.New(fault.Internal, "The access token would have %d bytes; at most %d are allowed.", len(signed), m.policy.MaxBytes).
+			Because(fmt.Errorf("user %s has %d roles", g.User, len(g.Roles)))
+	}
+	return Minted{Token: secret.NewText(signed), ID: claims.ID, IssuedAt: issued, ExpiresAt: expires}, nil
+}
