@@ -1,0 +1,106 @@
+package authapi
+
+import (
+	"net/http"
+	"net/url"
+
+	"example.com/authserver/internal/audit"
+	"example.com/authserver/internal/fault"
+	"example.com/authserver/internal/httpd/wire"
+	"example.com/authserver/internal/id"
+	"example.com/authserver/internal/refresh"
+	"example.com/authserver/internal/session"
+)
+
+// device is a session as its owner sees it. The id is a name, no credential.
+type device struct {
+	ID              string       `json:"id"`
+	Current         bool         `json:"current"`
+	DeviceName      string       `json:"device_name"`
+	UserAgent       string       `json:"user_agent"`
+	IP              string       `json:"ip"`
+	CreatedAt       wire.Instant `json:"created_at"`
+	LastRefreshedAt wire.Instant `json:"last_refreshed_at"`
+	IdleExpiresAt   wire.Instant `json:"idle_expires_at"`
+	ExpiresAt       wire.Instant `json:"expires_at"`
+}
+
+// listSessions is GET /v1/sessions: the living ones, newest first.
+func (d *Door) listSessions(s *wire.Scope, w http.ResponseWriter, r *http.Request) error {
+	c, err := d.caller(s, r)
+	if err != nil {
+		return err
+	}
+	list, err := d.Sessions.Sessions(r.Context(), c.user, d.Refresh(c.client), false)
+	if err != nil {
+		return fault.Trouble(err)
+	}
+	devices := make([]device, len(list))
+	for i, one := range list {
+		devices[i] = device{
+			ID: one.ID.String(), Current: one.ID == c.session,
+			DeviceName: one.DeviceName, UserAgent: one.UserAgent, IP: one.IP,
+			CreatedAt: wire.Instant(one.CreatedAt), LastRefreshedAt: wire.Instant(one.LastRefreshedAt),
+			IdleExpiresAt: wire.Instant(one.IdleExpiresAt), ExpiresAt: wire.Instant(one.ExpiresAt),
+		}
+	}
+	return wire.WriteJSON(w, http.StatusOK, struct {
+		Sessions []device `json:"sessions"`
+	}{devices})
+}
+
+// endSession is DELETE /v1/sessions/{id}. An unknown session and a stranger's
+// are the same answer.
+func (d *Door) endSession(s *wire.Scope, w http.ResponseWriter, r *http.Request) error {
+	c, err := d.caller(s, r)
+	if err != nil {
+		return err
+	}
+	notFound := fault.New(fault.SessionNotFound, "You have no session of this id.")
+	var one id.Session
+	if one.UnmarshalText([]byte(r.PathValue("id"))) != nil {
+		return notFound.WithReason("not_an_id")
+	}
+	n, err := d.Sessions.EndSessions(r.Context(), session.End{
+		User: c.user, Session: one, Reason: refresh.EndedByUser, Actor: audit.ByUser, RequestID: s.RequestID,
+	})
+	if err != nil {
+		return fault.Trouble(err)
+	}
+	if n == 0 { // none of this user's, or one that had ended: the second is done
+		before, err := d.Sessions.Session(r.Context(), one, d.Refresh(c.client))
+		if err != nil {
+			return fault.Trouble(err)
+		}
+		if before == nil || before.User != c.user {
+			return notFound.WithReason("unknown_session")
+		}
+	}
+	s.Outcome = "ended"
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// endSessions is DELETE /v1/sessions: all of them, or with ?except=current all
+// others. A query that is not understood is refused: a misspelt exception would
+// end the caller's own session, too.
+func (d *Door) endSessions(s *wire.Scope, w http.ResponseWriter, r *http.Request) error {
+	c, err := d.caller(s, r)
+	if err != nil {
+		return err
+	}
+	end := session.End{User: c.user, Reason: refresh.EndedByUser, Actor: audit.ByUser, RequestID: s.RequestID}
+	if r.URL.RawQuery != "" {
+		query, err := url.ParseQuery(r.URL.RawQuery)
+		if err != nil || len(query) != 1 || len(query["except"]) != 1 || query.Get("except") != "current" {
+			return fault.New(fault.InvalidRequest, "The query is not understood; want ?except=current, or none to end every session.")
+		}
+		end.Except = c.session
+	}
+	if _, err := d.Sessions.EndSessions(r.Context(), end); err != nil {
+		return fault.Trouble(err)
+	}
+	s.Outcome = "ended"
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}

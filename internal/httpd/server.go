@@ -1,0 +1,201 @@
+package httpd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/cors"
+
+	"example.com/authserver/internal/account"
+	"example.com/authserver/internal/httpd/authapi"
+	"example.com/authserver/internal/httpd/wire"
+	"example.com/authserver/internal/keys"
+	"example.com/authserver/internal/login"
+	"example.com/authserver/internal/refresh"
+	"example.com/authserver/internal/session"
+	"example.com/authserver/internal/token"
+)
+
+// Config is what the listeners know of the configuration.
+type Config struct {
+	Issuer   string   // public URL, no trailing slash
+	Audience []string // accepted in bearer tokens, one at least
+	Client   string   // the reserved client of /v1 sessions
+
+	AllowedOrigins []string       // exact origins of browser apps
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
+	FirstPartyAPI  bool           // whether /v1 is served
+
+	// Refresh gives the policy that a client's families are judged by.
+	Refresh     func(client string) refresh.Policy
+	SessionTTL  time.Duration
+	RememberTTL time.Duration
+
+	// RetryJitter is over how much time those who met trouble are spread
+	// beyond the first second; 0 means 4 s, a negative value none.
+	RetryJitter time.Duration
+	// DrainDelay is how long a stopping server goes on answering while
+	// /readyz says 503.
+	DrainDelay time.Duration
+	// DrainBound is how long requests under way may take after that; 0 means
+	// 30 s.
+	DrainBound time.Duration
+
+	AdminExpose []string // what is served off loopback besides health and metrics: "pprof"
+	AdminHosts  []string // host names that may ask for it, besides localhost and IP addresses
+
+	// EdgeRate and EdgeBurst bound the requests of one network, refreshes and
+	// key set excepted; 0 means 200 a second and 1,000 at once.
+	EdgeRate  float64
+	EdgeBurst int
+}
+
+// Rooms are what the listeners call.
+type Rooms struct {
+	Ring     *keys.Ring
+	Registry *account.Registry
+	Desk     *login.Desk
+	Rotator  *refresh.Rotator
+	Minter   *token.Minter
+	Sessions session.Store
+
+	Ping     func(context.Context) error // asks the database one trivial question
+	Metrics  http.Handler                // answers /metrics
+	Observer Observer
+	Log      *slog.Logger
+}
+
+// Observer is told what the listeners do, for metrics. Its methods must not
+// block.
+type Observer interface {
+	authapi.Observer
+	// Served reports one answered request. route is a pattern of the route
+	// table or "unmatched".
+	Served(route, method string, status int, took time.Duration)
+}
+
+// Server is both listeners. It is safe for concurrent use.
+type Server struct {
+	config Config
+	rooms  Rooms
+	site   *wire.Site
+
+	issuerHost string
+	hsts       bool
+	origins    map[string]bool // trusted with credentials
+	protection *http.CrossOriginProtection
+	cors       *cors.Cors
+	openCORS   *cors.Cors // for what everybody may read
+	hints      hints
+	edge       *edge
+	health     health
+	draining   atomic.Bool
+
+	public http.Handler
+}
+
+// New returns a server. An error names what is missing or wrong.
+func New(c Config, r Rooms) (*Server, error) {
+	if r.Ping == nil || r.Metrics == nil || r.Observer == nil || r.Log == nil || r.Ring == nil {
+		return nil, errors.New("httpd: a room is missing")
+	}
+	issuer, err := url.Parse(c.Issuer)
+	if err != nil || issuer.Host == "" {
+		return nil, fmt.Errorf("httpd: issuer is %q, want a URL like https://auth.example.com", c.Issuer)
+	}
+	s := &Server{
+		config: c, rooms: r, issuerHost: issuer.Host, hsts: issuer.Scheme == "https",
+		site: &wire.Site{Issuer: c.Issuer, Log: r.Log, RetrySpread: max(0, defaulted(c.RetryJitter, 4*time.Second))},
+		edge: newEdge(defaulted(c.EdgeRate, 200), defaulted(c.EdgeBurst, 1000)),
+	}
+	s.health = health{ring: r.Ring, ping: r.Ping, draining: &s.draining}
+	if err := s.trustOrigins(issuer.Scheme + "://" + issuer.Host); err != nil {
+		return nil, err
+	}
+	if s.public, err = s.publicRoutes(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func defaulted[T comparable](v, otherwise T) T {
+	var zero T
+	if v == zero {
+		return otherwise
+	}
+	return v
+}
+
+// Public returns the handler of the public listener.
+func (s *Server) Public() http.Handler { return s.public }
+
+// The limits of a connection. A slow client may hold its own connection, and
+// nothing else, for that long.
+const (
+	headerTimeout = 10 * time.Second
+	readTimeout   = 30 * time.Second
+	writeTimeout  = 60 * time.Second // more than a batch and a locked row may take
+	pprofTimeout  = 5 * time.Minute
+	idleTimeout   = 2 * time.Minute
+	maxHeader     = 32 << 10
+	drainBound    = 30 * time.Second
+)
+
+func (s *Server) listen(h http.Handler, write time.Duration) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout,
+		WriteTimeout: write, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		ErrorLog: slog.NewLogLogger(s.rooms.Log.Handler(), slog.LevelDebug), // noise of clients
+	}
+}
+
+// Serve answers on both listeners until ctx ends, and then stops without
+// cutting a request off: /readyz says 503 at once, answers ask clients to close
+// their connections, new requests are answered for DrainDelay more, and those
+// under way then get DrainBound to finish. operations may be nil. A request's
+// own context does not end with ctx.
+func (s *Server) Serve(ctx context.Context, public, operations net.Listener) error {
+	servers := []*http.Server{s.listen(s.public, writeTimeout)}
+	listeners := []net.Listener{public}
+	if operations != nil {
+		servers = append(servers, s.listen(s.Operations(operations.Addr()), pprofTimeout))
+		listeners = append(listeners, operations)
+	}
+	failed := make(chan error, len(servers))
+	for i := range servers {
+		go func() { failed <- servers[i].Serve(listeners[i]) }()
+	}
+
+	var cause error
+	select {
+	case <-ctx.Done():
+		s.draining.Store(true)
+		s.rooms.Log.Info("draining", "event", "drain_began", "delay", s.config.DrainDelay.String())
+		select {
+		case <-time.After(s.config.DrainDelay):
+		case cause = <-failed:
+		}
+	case cause = <-failed:
+		s.draining.Store(true)
+	}
+	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), defaulted(s.config.DrainBound, drainBound))
+	defer cancel()
+	for _, server := range servers { // the public one first, so that health is told to the end
+		if err := server.Shutdown(bound); err != nil {
+			_ = server.Close()
+			cause = errors.Join(cause, fmt.Errorf("requests were still under way at the end of the drain: %w", err))
+		}
+	}
+	if errors.Is(cause, http.ErrServerClosed) {
+		return nil
+	}
+	return cause
+}
