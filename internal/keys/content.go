@@ -73,12 +73,12 @@ func (r *Ring) unlock(stored StoredRing) (*content, error) {
 		if len(l.Key.Sealed) == 0 || l.Key.RevokedAt != nil {
 			continue
 		}
-		h, err := last.again(l)
+		h := last.again(l)
 		if h == nil {
-			h, err = r.masters.unlock(l)
-		}
-		if err != nil {
-			return nil, err
+			var err error
+			if h, err = r.masters.unlock(l); err != nil {
+				return nil, err
+			}
 		}
 		if l.Key.Purpose == Refresh {
 			c.roots = append(c.roots, h)
@@ -94,20 +94,20 @@ func (r *Ring) unlock(stored StoredRing) (*content, error) {
 // again returns a key that was opened before from the same bytes, with its
 // life as it is now: opening all keys anew would cost milliseconds each time
 // one of them moves.
-func (c *content) again(l Life) (*held, error) {
+func (c *content) again(l Life) *held {
 	if c == nil {
-		return nil, nil
+		return nil
 	}
 	for _, list := range [][]*held{c.signing, c.roots} {
 		for _, h := range list {
 			if h.Key.Name() == l.Key.Name() && h.Key.KID == l.Key.KID && bytes.Equal(h.Key.Sealed, l.Key.Sealed) {
 				moved := *h
 				moved.Life = l
-				return &moved, nil
+				return &moved
 			}
 		}
 	}
-	return nil, nil
+	return nil
 }
 
 func sameRing(a, b StoredRing) bool {

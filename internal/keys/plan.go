@@ -66,10 +66,7 @@ func Plan(ring StoredRing, now time.Time, p Policy) []Step {
 
 func planAlgorithm(ring StoredRing, lives []Life, a Algorithm, now time.Time, p Policy) []Step {
 	publish := func(activeAt time.Time, why string, urgent bool) []Step {
-		return []Step{{Do: Publish, Why: why, Urgent: urgent, Key: StoredKey{
-			Purpose: Sign, Algorithm: a, Number: nextNumber(lives),
-			PublishedAt: now, ActiveAt: &activeAt, SignsFor: p.signsFor(),
-		}}}
+		return []Step{{Do: Publish, Why: why, Urgent: urgent, Key: p.newKey(a, lives, now, activeAt)}}
 	}
 	if ring.Fresh() {
 		return publish(now, "the store never held a key", true)
@@ -114,6 +111,14 @@ func planRoot(roots []Life, now time.Time) []Step {
 		return nil
 	}
 	return []Step{{Do: Publish, Why: "no refresh root key stands", Urgent: true, Key: newRoot(roots, now, now)}}
+}
+
+// newKey returns a row without material; lives are those of its algorithm.
+func (p Policy) newKey(a Algorithm, lives []Life, publishedAt, activeAt time.Time) StoredKey {
+	return StoredKey{
+		Purpose: Sign, Algorithm: a, Number: nextNumber(lives),
+		PublishedAt: publishedAt, ActiveAt: &activeAt, SignsFor: p.signsFor(),
+	}
 }
 
 func newRoot(roots []Life, publishedAt, activeAt time.Time) StoredKey {

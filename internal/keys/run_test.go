@@ -1,0 +1,160 @@
+package keys
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/authserver/internal/fault"
+)
+
+// inBubble runs a story with a started node on the bubble's own clock.
+func inBubble(t *testing.T, story func(*testing.T, *memory, *Ring)) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newMemory(time.Now)
+		r := NewRing(store, masters(), quick(), time.Now, nil)
+		if err := r.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		store.reads = 0
+		story(t, store, r)
+	})
+}
+
+func TestReread_manyUnknownNumbersAreOneReadASecond(t *testing.T) {
+	inBubble(t, func(t *testing.T, store *memory, r *Ring) {
+		var all sync.WaitGroup
+		began := time.Now()
+		for range 5 {
+			for range 100 {
+				all.Go(func() {
+					if err := r.Reread(t.Context()); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		all.Wait()
+		if spent := time.Since(began); store.reads != 2 || spent != time.Second {
+			t.Fatalf("500 calls made %d reads in %s, want 2 in a second", store.reads, spent)
+		}
+	})
+}
+
+func TestReread_neverAnswersFromAReadThatBeganBefore(t *testing.T) {
+	inBubble(t, func(t *testing.T, store *memory, r *Ring) {
+		if err := r.Reread(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		// Another node is told to use a new root key at once, and does.
+		time.Sleep(10 * time.Millisecond)
+		c := NewCustodian(store, r.masters, r.policy, time.Now)
+		if _, err := c.Revoke(t.Context(), operator, "refresh-1", false); err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := r.Root(2); ok {
+			t.Fatal("it is known already: this test shows nothing")
+		}
+		if err := r.Reread(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := r.Root(2); !ok {
+			t.Fatal("an honest user would be logged out: the number is still unknown")
+		}
+	})
+}
+
+func TestReread_whoGivesUpDoesNotFailTheOthers(t *testing.T) {
+	inBubble(t, func(t *testing.T, store *memory, r *Ring) {
+		store.travel = time.Second
+		gone, cancel := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		all.Go(func() { r.Reread(gone) }) // leads
+		time.Sleep(100 * time.Millisecond)
+		all.Go(func() {
+			if err := r.Reread(t.Context()); err != nil {
+				t.Errorf("the patient one: %v", err)
+			}
+		})
+		synctest.Wait() // it leads the next read, since the first has begun
+		impatient, leave := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer leave()
+		all.Go(func() {
+			if err := r.Reread(impatient); !fault.Is(err, fault.Unavailable) || !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("the impatient one: %v", err)
+			}
+		})
+		cancel()
+		all.Wait()
+	})
+}
+
+func TestReread_troubleIsTrouble(t *testing.T) {
+	inBubble(t, func(t *testing.T, store *memory, r *Ring) {
+		store.breakWith(errDown)
+		if err := r.Reread(t.Context()); !fault.Is(err, fault.Unavailable) || !errors.Is(err, errDown) {
+			t.Fatalf("got %v, want 503", err)
+		}
+	})
+}
+
+func TestRun_readsEverySecondAndOnAHint(t *testing.T) {
+	inBubble(t, func(t *testing.T, store *memory, r *Ring) {
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- r.Run(ctx) }()
+		time.Sleep(10*time.Second + time.Millisecond)
+		if store.reads != 10 {
+			t.Errorf("%d reads in ten seconds", store.reads)
+		}
+		r.Hint()
+		r.Hint()
+		synctest.Wait()
+		if store.reads < 11 || store.reads > 12 {
+			t.Errorf("%d reads after a hint", store.reads)
+		}
+		if len(store.leases) != 0 || store.changes != 1 {
+			t.Errorf("an idle ring writes: leases %v, %d changes", store.leases, store.changes)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestRing_takesTheStoresClock(t *testing.T) {
+	inBubble(t, func(t *testing.T, store *memory, r *Ring) {
+		store.travel = 4 * time.Second
+		store.now = func() time.Time { return time.Now().Add(4 * time.Second) }
+		if err := r.Reread(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if r.Offset() != 4*time.Second || !r.Now().Equal(time.Now().Add(4*time.Second)) {
+			t.Errorf("offset %s, want 4s: half the round trip is allowed for", r.Offset())
+		}
+		if err := r.Ready(); err != nil {
+			t.Errorf("4 s are bearable: %v", err)
+		}
+		store.now = func() time.Time { return time.Now().Add(6 * time.Second) }
+		if err := r.Reread(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Ready(); err != nil {
+			t.Errorf("6 s, give or take 2: %v", err)
+		}
+		store.travel = 0
+		time.Sleep(time.Second)
+		if err := r.Reread(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Ready(); err == nil || !strings.Contains(err.Error(), "off by 6s") || !strings.Contains(err.Error(), "at most 5s") {
+			t.Errorf("6 s for certain: %v", err)
+		}
+	})
+}
