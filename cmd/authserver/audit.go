@@ -1,0 +1,154 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"example.com/authserver/internal/app"
+	"example.com/authserver/internal/audit"
+	"example.com/authserver/internal/id"
+)
+
+type auditCmd struct {
+	List     auditList     `cmd:"" default:"withargs" help:"List events, newest first."`
+	Sessions auditSessions `cmd:"" help:"Re-read the whole database and report every broken invariant."`
+}
+
+// eventView is an audit event as the command line prints it.
+type eventView struct {
+	ID        string            `json:"id"`
+	At        string            `json:"at"`
+	Kind      string            `json:"kind"`
+	Actor     string            `json:"actor"`
+	UserID    string            `json:"user_id,omitempty"`
+	SessionID string            `json:"session_id,omitempty"`
+	FamilyID  string            `json:"family_id,omitempty"`
+	RequestID string            `json:"request_id,omitempty"`
+	Details   map[string]string `json:"details,omitempty"`
+}
+
+func viewEvent(ev audit.Event) eventView {
+	v := eventView{ID: ev.ID.String(), At: instant(ev.At), Kind: string(ev.Kind), Actor: ev.Actor, RequestID: ev.RequestID, Details: ev.Details}
+	if !ev.User.IsZero() {
+		v.UserID = ev.User.String()
+	}
+	if !ev.Session.IsZero() {
+		v.SessionID = ev.Session.String()
+	}
+	if !ev.Family.IsZero() {
+		v.FamilyID = ev.Family.String()
+	}
+	return v
+}
+
+// subject names what an event is about, for a table.
+func (v eventView) subject() string {
+	for _, s := range []struct{ name, id string }{{"session", v.SessionID}, {"family", v.FamilyID}, {"user", v.UserID}} {
+		if s.id != "" {
+			return s.name + " " + s.id
+		}
+	}
+	return ""
+}
+
+func (v eventView) details() string {
+	var parts []string
+	for _, k := range slices.Sorted(maps.Keys(v.Details)) {
+		parts = append(parts, k+"="+v.Details[k])
+	}
+	return strings.Join(parts, " ")
+}
+
+func (e *environment) printEvents(events []audit.Event) error {
+	views := make([]eventView, len(events))
+	for i, ev := range events {
+		views[i] = viewEvent(ev)
+	}
+	return e.print(views, func() [][]string {
+		rows := [][]string{{"AT", "EVENT", "BY", "ABOUT", "REQUEST", "DETAILS"}}
+		for _, v := range views {
+			rows = append(rows, []string{v.At, v.Kind, v.Actor, v.subject(), v.RequestID, v.details()})
+		}
+		return rows
+	})
+}
+
+type auditList struct {
+	User    string    `help:"Only events about this account: e-mail address or id."`
+	Session string    `help:"Only events about this session."`
+	Kind    string    `help:"Only this kind, as refresh.reused."`
+	Before  time.Time `help:"Only events before this instant (RFC 3339)."`
+	Limit   int       `default:"100" help:"At most this many, 1000 at most."`
+}
+
+func (c *auditList) Run(e *environment) error {
+	in, err := e.open(app.ToOperate)
+	if err != nil {
+		return err
+	}
+	defer in.Engine.Close()
+	f := audit.Filter{Kind: audit.Kind(c.Kind), Before: c.Before, Limit: c.Limit}
+	if c.User != "" {
+		u, err := e.user(in, c.User)
+		if err != nil {
+			return err
+		}
+		f.User = u.ID
+	}
+	if c.Session != "" {
+		var sid id.Session
+		if err := sid.UnmarshalText([]byte(c.Session)); err != nil {
+			return usageError(err)
+		}
+		f.Session = sid
+	}
+	events, err := in.Engine.Audit().Events(e.ctx, f)
+	if err != nil {
+		return err
+	}
+	return e.printEvents(events)
+}
+
+type auditSessions struct{}
+
+func (c *auditSessions) Run(e *environment) error {
+	in, err := e.open(app.ToOperate)
+	if err != nil {
+		return err
+	}
+	defer in.Engine.Close()
+	violations, err := in.Engine.AuditSessions(e.ctx)
+	if err != nil {
+		return err
+	}
+	type view struct {
+		Invariant string `json:"invariant"`
+		Subject   string `json:"subject"`
+		Detail    string `json:"detail"`
+	}
+	list := make([]view, len(violations))
+	for i, v := range violations {
+		list[i] = view(v)
+	}
+	if err := e.print(map[string]any{"violations": list, "count": len(list)}, func() [][]string {
+		var rows [][]string
+		for _, v := range list {
+			rows = append(rows, []string{v.Invariant, v.Subject, v.Detail})
+		}
+		return append(rows, []string{fmt.Sprintf("%d violations", len(list))})
+	}); err != nil {
+		return err
+	}
+	if len(list) > 0 {
+		return fail(exitNotFound, fmt.Errorf("%d broken invariants", len(list)), "")
+	}
+	return nil
+}
+
+// sortByTime puts events in the order they happened.
+func sortByTime(events []audit.Event) {
+	slices.SortStableFunc(events, func(a, b audit.Event) int { return a.At.Compare(b.At) })
+}

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"example.com/authserver/internal/app"
+	"example.com/authserver/internal/keys"
+)
+
+type doctorCmd struct {
+	Live    bool `help:"Only ask the running server on this host whether it is ready, as a health check."`
+	Offline bool `help:"Do not ask the public URL."`
+}
+
+func (c *doctorCmd) Run(e *environment) error {
+	if c.Live {
+		ready, detail, err := app.Live(e.ctx, e.config)
+		if err != nil {
+			return fail(exitUnreachable, err, "is the server running? its operations listener is AUTHSERVER_ADMIN_ADDR")
+		}
+		if !ready {
+			return fail(exitFailure, errors.New("not ready: "+detail), "")
+		}
+		return e.print(map[string]bool{"ready": true}, func() [][]string { return [][]string{{"ready"}} })
+	}
+	x := app.ExamineConfig(e.config)
+	opened := c.examine(e, x)
+	if err := e.print(x.Remarks, func() [][]string {
+		rows := [][]string{{"STATE", "CHECK", "SEEN", "EXPECTED", "HINT"}}
+		for _, r := range x.Remarks {
+			rows = append(rows, []string{r.State, r.Check, r.Seen, r.Expected, r.Hint})
+		}
+		return rows
+	}); err != nil {
+		return err
+	}
+	if opened != nil {
+		return opened
+	}
+	if x.Worst() == app.Grave {
+		return fail(exitFailure, errors.New("there are errors above"), "")
+	}
+	return nil
+}
+
+// examine looks at the installation, if the settings let one be opened.
+func (c *doctorCmd) examine(e *environment, x *app.Examination) error {
+	if x.Worst() == app.Grave {
+		return nil
+	}
+	in, err := e.open(app.ToOperate)
+	if err != nil {
+		return fmt.Errorf("the installation cannot be opened: %w", err)
+	}
+	defer in.Engine.Close()
+	x.ExamineInstallation(e.ctx, in)
+	if c.Offline {
+		return nil
+	}
+	status, err := keys.NewCustodian(in.Engine.Keys(), in.Masters, e.config.Keys(), nil).Status(e.ctx)
+	if err != nil {
+		return err
+	}
+	var kids []string
+	for _, k := range status.Keys {
+		if k.InJWKS {
+			kids = append(kids, k.KID)
+		}
+	}
+	x.ExaminePublic(e.ctx, e.config, kids)
+	return nil
+}

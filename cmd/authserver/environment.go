@@ -1,0 +1,164 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/user"
+	"strings"
+
+	"golang.org/x/term"
+
+	"example.com/authserver/internal/account"
+	"example.com/authserver/internal/app"
+	"example.com/authserver/internal/config"
+	"example.com/authserver/internal/id"
+	"example.com/authserver/internal/password"
+	"example.com/authserver/internal/secret"
+)
+
+// environment is what every verb works in.
+type environment struct {
+	ctx     context.Context
+	config  *config.Config
+	sources *config.Sources
+	args    []string
+	json    bool
+	stdin   io.Reader
+	stdout  io.Writer
+	stderr  io.Writer
+	request string // names this run in the audit log
+}
+
+// open checks the settings and opens the installation; the caller closes its
+// Engine.
+func (e *environment) open(use app.Use) (*app.Installation, error) {
+	if err := e.checked(); err != nil {
+		return nil, err
+	}
+	in, err := app.Open(e.ctx, e.config, use)
+	if err != nil {
+		return nil, opening(err)
+	}
+	return in, nil
+}
+
+// opening gives the errors of opening an installation their exit codes.
+func opening(err error) error {
+	var mismatch *app.Mismatch
+	if errors.As(err, &mismatch) {
+		code := exitConfig
+		if mismatch.What == app.SchemaMismatch {
+			code = exitConflict
+		}
+		return fail(code, err, mismatch.Hint)
+	}
+	if code, hint := classify(err); code != exitFailure {
+		return fail(code, err, hint)
+	}
+	return fail(exitUnreachable, err, "authserver doctor looks at the database and its settings")
+}
+
+// checked refuses to go on with settings that cannot be right.
+func (e *environment) checked() error {
+	problems := e.config.Check()
+	if len(problems) == 0 {
+		return nil
+	}
+	lines := make([]string, len(problems))
+	for i, p := range problems {
+		lines[i] = p.Error()
+	}
+	return configError(errors.New(strings.Join(lines, "\n       ")))
+}
+
+// actor names who runs this command, for the audit log.
+func (e *environment) actor() string {
+	name := "unknown"
+	if sudo := os.Getenv("SUDO_USER"); sudo != "" {
+		name = sudo
+	} else if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	return "operator:" + name
+}
+
+// requestID names this run.
+func (e *environment) requestID() string {
+	if e.request == "" {
+		e.request = "cli-" + id.NewRequest()
+	}
+	return e.request
+}
+
+// registry is the room of accounts over an open installation.
+func (e *environment) registry(in *app.Installation) (*account.Registry, error) {
+	hasher, err := password.New(e.config.Passwords(), nil)
+	if err != nil {
+		return nil, err
+	}
+	rules := password.DefaultRules()
+	rules.Words = e.config.PasswordWords()
+	return account.NewRegistry(in.Engine.Accounts(), in.Engine.Ledger(), hasher, rules, e.config.Accounts()), nil
+}
+
+// user finds an account by e-mail address or id.
+func (e *environment) user(in *app.Installation, name string) (account.User, error) {
+	var u account.User
+	var err error
+	if strings.Contains(name, "@") {
+		u, err = in.Engine.Accounts().ByEmail(e.ctx, account.EmailKey(name))
+	} else {
+		var uid id.User
+		if err := uid.UnmarshalText([]byte(name)); err != nil {
+			return account.User{}, usageError(fmt.Errorf("%q is neither an e-mail address nor a user id", name))
+		}
+		u, err = in.Engine.Accounts().ByID(e.ctx, uid)
+	}
+	if errors.Is(err, account.ErrNotFound) {
+		return account.User{}, fail(exitNotFound, fmt.Errorf("no account %s", name), "authserver users list")
+	}
+	return u, err
+}
+
+// password asks for a new password: a terminal twice and without echo, a pipe
+// for one line. It never comes from the command line, where every other
+// process could read it.
+func (e *environment) password() (secret.Text, error) {
+	if f, ok := e.stdin.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		fmt.Fprint(e.stderr, "Password: ")
+		first, err := term.ReadPassword(int(f.Fd()))
+		fmt.Fprint(e.stderr, "\nAgain: ")
+		second, err2 := term.ReadPassword(int(f.Fd()))
+		fmt.Fprintln(e.stderr)
+		if err := errors.Join(err, err2); err != nil {
+			return secret.Text{}, err
+		}
+		if string(first) != string(second) {
+			return secret.Text{}, usageError(errors.New("the two passwords differ"))
+		}
+		return secret.NewText(string(first)), nil
+	}
+	line, err := bufio.NewReaderSize(io.LimitReader(e.stdin, 4096), 4096).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return secret.Text{}, err
+	}
+	line = strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r")
+	if line == "" {
+		return secret.Text{}, fail(exitUsage, errors.New("no password on standard input"), "printf '%s\\n' 'the password' | authserver "+strings.Join(e.args, " "))
+	}
+	return secret.NewText(line), nil
+}
+
+// confirm asks a person to type a word before something that cannot be undone.
+func (e *environment) confirm(what, word string) error {
+	fmt.Fprintf(e.stderr, "%s\nType %s to go on: ", what, word)
+	line, _ := bufio.NewReader(io.LimitReader(e.stdin, 4096)).ReadString('\n')
+	if strings.TrimSpace(line) != word {
+		return fail(exitFailure, errors.New("nothing was done"), "")
+	}
+	return nil
+}

@@ -1,0 +1,141 @@
+// Command authserver logs people in, signs access tokens, keeps rotating
+// refresh tokens and publishes its keys. One short file per verb: parse flags,
+// call a room, print.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"example.com/authserver/internal/config"
+)
+
+// cli is the whole command line. The settings of package config are flags of
+// every verb, because every verb works on the same installation; help shows
+// them where they matter.
+type cli struct {
+	config.Config
+	ConfigFile string `name:"config" placeholder:"FILE" env:"AUTHSERVER_CONFIG" help:"YAML file with settings."`
+	JSON       bool   `name:"json" help:"Print JSON instead of a table."`
+
+	Serve    serveCmd    `cmd:"" help:"Run the server."`
+	Migrate  migrateCmd  `cmd:"" help:"Bring the database schema up to this binary, or look at it."`
+	Users    usersCmd    `cmd:"" help:"Make, list, import, disable accounts; set passwords and roles."`
+	Sessions sessionsCmd `cmd:"" help:"List and end sessions."`
+	Keys     keysCmd     `cmd:"" help:"Look at, rotate, revoke and export keys."`
+	Token    tokenCmd    `cmd:"" help:"Mint, verify and inspect access tokens."`
+	Explain  explainCmd  `cmd:"" help:"Say what happened to a request, a session or a refused token."`
+	Doctor   doctorCmd   `cmd:"" help:"Look for mistakes in the settings, the database, the clock and the proxy."`
+	Audit    auditCmd    `cmd:"" help:"Read the audit log; check the database for broken invariants."`
+	Settings configCmd   `cmd:"" name:"config" help:"Print, check or document the settings."`
+	Version  versionCmd  `cmd:"" help:"Print the version."`
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run is main without the process: it returns the exit code.
+func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	var c cli
+	exited := -1 // set when kong printed help
+	parser, err := kong.New(&c,
+		kong.Name("authserver"),
+		kong.Description("Logs people in, signs access tokens, keeps rotating refresh tokens, publishes its keys.\nWith no configuration at all: authserver serve"),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(code int) { exited = code }),
+		kong.ExplicitGroups([]kong.Group{{Key: "settings", Title: "Settings (also AUTHSERVER_... variables and keys of the file):"}}),
+		kong.Help(help),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
+		kong.UsageOnError(),
+	)
+	if err != nil {
+		return report(stderr, fmt.Errorf("command line: %w", err))
+	}
+	sources, err := config.ReadSources(configFile(args, environ), environ, config.Flags())
+	if err != nil {
+		return report(stderr, configError(err))
+	}
+	if err := kong.Resolvers(sources).Apply(parser); err != nil {
+		return report(stderr, err)
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	parsed, err := parser.Parse(args)
+	if exited >= 0 {
+		return exited
+	}
+	if err != nil {
+		return report(stderr, parseError(err, sources))
+	}
+	e := &environment{
+		ctx: ctx, config: &c.Config, sources: sources, args: args, json: c.JSON,
+		stdin: stdin, stdout: stdout, stderr: stderr,
+	}
+	for _, warning := range sources.Warnings() {
+		fmt.Fprintln(stderr, "warning:", warning)
+	}
+	return report(stderr, parsed.Run(e))
+}
+
+// configFile finds the configuration file before the flags are parsed, because
+// the file is one of the sources they are parsed from.
+func configFile(args, environ []string) string {
+	for i, arg := range args {
+		if arg == "--" {
+			break
+		}
+		if path, ok := strings.CutPrefix(arg, "--config="); ok {
+			return path
+		}
+		if arg == "--config" && i+1 < len(args) {
+			return args[i+1]
+		}
+	}
+	for _, pair := range slices.Backward(environ) {
+		if path, ok := strings.CutPrefix(pair, "AUTHSERVER_CONFIG="); ok {
+			return path
+		}
+	}
+	return ""
+}
+
+// help shows the settings only where a person looks for them.
+func help(options kong.HelpOptions, ctx *kong.Context) error {
+	selected := ctx.Selected()
+	if selected == nil || selected.Name != "serve" {
+		for _, flag := range ctx.Model.Flags {
+			if flag.Group != nil && flag.Group.Key == "settings" && flag.Name != "database-url" && flag.Name != "data-dir" {
+				flag.Hidden = true
+			}
+		}
+	}
+	return kong.DefaultHelpPrinter(options, ctx)
+}
+
+// parseError tells a wrong setting of the environment or the file (exit 78)
+// from a wrong command line (exit 2).
+func parseError(err error, sources *config.Sources) error {
+	var parse *kong.ParseError
+	if errors.As(err, &parse) {
+		for _, flag := range config.Flags() {
+			if origin := sources.Origin(flag); origin != "default" && strings.Contains(err.Error(), "--"+flag) {
+				return configError(fmt.Errorf("%s: %w", origin, err))
+			}
+		}
+	}
+	return usageError(err)
+}

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"example.com/authserver/internal/app"
+	"example.com/authserver/internal/obs"
+)
+
+type serveCmd struct{}
+
+func (c *serveCmd) Run(e *environment) error {
+	in, err := e.open(app.ToServe)
+	if err != nil {
+		return err
+	}
+	defer in.Engine.Close()
+	log := slog.New(obs.NewLog(e.stderr, e.config.LogFormat, e.config.LogLevel))
+	for _, note := range in.Notes {
+		log.Info(note, "event", "start")
+	}
+	server, err := app.New(e.ctx, in, log)
+	if err != nil {
+		return opening(err)
+	}
+	public, err := listen(e.config.Addr, "AUTHSERVER_ADDR")
+	if err != nil {
+		return err
+	}
+	defer public.Close()
+	operations, err := listen(e.config.AdminAddr, "AUTHSERVER_ADMIN_ADDR")
+	if err != nil {
+		return err
+	}
+	defer operations.Close()
+	log.Info("serving", "event", "start", "version", app.Build().Version, "issuer", e.config.Issuer,
+		"addr", public.Addr().String(), "admin_addr", operations.Addr().String(), "database", in.Engine.Name())
+	e.greet(in)
+
+	// A second signal ends the drain at once.
+	ctx, cancel := context.WithCancel(context.WithoutCancel(e.ctx))
+	defer cancel()
+	go func() {
+		<-e.ctx.Done()
+		again := make(chan os.Signal, 1)
+		signal.Notify(again, os.Interrupt, syscall.SIGTERM)
+		cancel()
+		<-again
+		os.Exit(exitFailure)
+	}()
+	if err := server.Run(ctx, public, operations); err != nil {
+		return err
+	}
+	log.Info("stopped", "event", "stop")
+	return nil
+}
+
+func listen(addr, setting string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fail(exitConflict, fmt.Errorf("%s is %s, which another program listens on", setting, addr), "stop that program or set "+setting)
+	}
+	if err != nil {
+		return nil, configError(fmt.Errorf("%s: %w", setting, err))
+	}
+	return l, nil
+}
+
+// greet prints what a newcomer needs next, on standard output: the issuer and
+// three lines to copy.
+func (e *environment) greet(in *app.Installation) {
+	if e.config.FirstPartyAPI != "on" {
+		fmt.Fprintf(e.stdout, "issuer: %s\n", e.config.Issuer)
+		return
+	}
+	fmt.Fprintf(e.stdout, `issuer: %[1]s
+
+  curl -s %[1]s/v1/users -H 'Content-Type: application/json' -d '{"email":"ada@example.com","password":"correct horse battery"}'
+  curl -s %[1]s/v1/login -H 'Content-Type: application/json' -d '{"email":"ada@example.com","password":"correct horse battery"}'
+  curl -s %[1]s/v1/refresh -H 'Content-Type: application/json' -d '{"refresh_token":"PASTE IT HERE"}'
+
+`, e.config.Issuer)
+}

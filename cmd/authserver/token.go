@@ -1,0 +1,234 @@
+package main
+
+import (
+	"bufio"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"example.com/authserver/internal/account"
+	"example.com/authserver/internal/app"
+	"example.com/authserver/internal/config"
+	"example.com/authserver/internal/id"
+	"example.com/authserver/internal/keys"
+	"example.com/authserver/internal/login"
+	"example.com/authserver/internal/refresh"
+	"example.com/authserver/internal/session"
+	"example.com/authserver/internal/token"
+	"example.com/authserver/verify"
+)
+
+type tokenCmd struct {
+	Mint    tokenMint    `cmd:"" help:"Mint an access token for an account; it opens a session of that length."`
+	Verify  tokenVerify  `cmd:"" help:"Verify an access token of this installation, its session too."`
+	Inspect tokenInspect `cmd:"" help:"Show what a token says, without believing it."`
+}
+
+// ring reads the keys for one act of the command line.
+func (e *environment) ring(in *app.Installation) (*keys.Ring, error) {
+	ring := keys.NewRing(in.Engine.Keys(), in.Masters, e.config.Keys(), time.Now, nil)
+	if err := ring.Start(e.ctx); err != nil {
+		return nil, err
+	}
+	return ring, nil
+}
+
+type tokenMint struct {
+	User     string        `required:"" help:"E-mail address or id."`
+	TTL      time.Duration `name:"ttl" help:"Life of the token; access-ttl without it, 24h at most."`
+	Audience []string      `name:"for" help:"Audience; the configured one without it."`
+	Scope    string        `help:"Scope; that of a first-party login without it."`
+	Admin    bool          `help:"For the admin API: the account must have the role admin."`
+}
+
+// mintLongest bounds the life of a token that an operator mints.
+const mintLongest = 24 * time.Hour
+
+func (c *tokenMint) Run(e *environment) error {
+	ttl := c.TTL
+	if ttl == 0 {
+		ttl = e.config.AccessTTL
+	}
+	if ttl < time.Second || ttl > mintLongest {
+		return usageError(fmt.Errorf("--ttl is %s; want 1s to %s", ttl, mintLongest))
+	}
+	return e.withUser(c.User, func(in *app.Installation, u account.User) error {
+		if c.Admin && !contains(u.Roles, account.RoleAdmin) {
+			return fail(exitConflict, fmt.Errorf("%s does not have the role %s", u.Email, account.RoleAdmin), "authserver users grant "+u.Email+" --role admin")
+		}
+		if !u.DisabledAt.IsZero() {
+			return fail(exitConflict, fmt.Errorf("%s is disabled", u.Email), "authserver users enable "+u.Email)
+		}
+		ring, err := e.ring(in)
+		if err != nil {
+			return err
+		}
+		policy := e.config.Login()
+		audience, scope := policy.Audience, policy.Scope
+		switch {
+		case c.Admin:
+			audience = []string{policy.AdminAudience}
+		case len(c.Audience) > 0:
+			audience = c.Audience
+		}
+		if c.Scope != "" {
+			scope = c.Scope
+		}
+		// A session of its own, so that the token can be seen and ended like any
+		// other. Its refresh token is thrown away.
+		sid := id.NewSession()
+		family, _, err := refresh.Bear(ring, refresh.Birth{
+			Session: sid, User: u.ID, Client: config.FirstParty, Scope: scope, Audience: audience,
+			AMR: []string{"operator"}, Transport: refresh.InBody, Rotates: true, IdleTTL: ttl,
+			Sender: refresh.SenderOf("", "authserver token mint"), UserAgent: "authserver token mint",
+		})
+		if err != nil {
+			return err
+		}
+		family, err = in.Engine.Logins().Open(e.ctx, login.Opening{
+			Session: sid, Kind: session.Browser, DeviceName: "authserver token mint", AbsoluteTTL: ttl + time.Second,
+			Family: family, CredentialVersion: u.CredentialVersion, Actor: e.actor(), RequestID: e.requestID(),
+		})
+		if errors.Is(err, login.ErrRefused) {
+			return fail(exitConflict, err, "try again")
+		}
+		if err != nil {
+			return err
+		}
+		minted, err := token.NewMinter(ring, e.config.Tokens()).MintFor(token.Grant{
+			User: u.ID, Session: sid, Client: family.Client, Scope: scope, Audience: audience,
+			AuthTime: family.AuthTime, AMR: family.AMR, Roles: u.Roles, Until: family.AbsoluteEnd,
+		}, family.BornAt, ttl)
+		if err != nil {
+			return err
+		}
+		if !e.json {
+			e.say("session %s, valid until %s", sid, instant(minted.ExpiresAt))
+			_, err := fmt.Fprintln(e.stdout, minted.Token.Reveal())
+			return err
+		}
+		return e.print(map[string]any{
+			"access_token": minted.Token.Reveal(), "token_type": "Bearer", "session_id": sid.String(),
+			"expires_at": instant(minted.ExpiresAt), "expires_in": int(minted.ExpiresAt.Sub(minted.IssuedAt).Seconds()),
+		}, nil)
+	})
+}
+
+func contains(list []string, want string) bool {
+	for _, s := range list {
+		if s == want {
+			return true
+		}
+	}
+	return false
+}
+
+// readToken takes a token from the argument or, for -, from standard input.
+func (e *environment) readToken(arg string) (string, error) {
+	if arg != "-" {
+		return arg, nil
+	}
+	line, err := bufio.NewReader(io.LimitReader(e.stdin, 1<<20)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", err
+	}
+	if line = strings.TrimSpace(line); line == "" {
+		return "", usageError(errors.New("no token on standard input"))
+	}
+	return line, nil
+}
+
+type tokenVerify struct {
+	Token    string   `arg:"" default:"-" help:"The token; - is standard input."`
+	Audience []string `name:"for" help:"Audience it must be for; the configured one without it."`
+}
+
+func (c *tokenVerify) Run(e *environment) error {
+	text, err := e.readToken(c.Token)
+	if err != nil {
+		return err
+	}
+	in, err := e.open(app.ToOperate)
+	if err != nil {
+		return err
+	}
+	defer in.Engine.Close()
+	ring, err := e.ring(in)
+	if err != nil {
+		return err
+	}
+	audience := c.Audience
+	if len(audience) == 0 {
+		audience = e.config.Audiences()
+	}
+	verifier, err := app.NewVerifier(ring, e.config.Issuer, audience, ring.Now)
+	if err != nil {
+		return err
+	}
+	claims, err := verifier.Verify(e.ctx, text)
+	if errors.Is(err, verify.ErrKeysUnavailable) {
+		return err
+	}
+	if err != nil {
+		return e.negative(err.Error())
+	}
+	var sid id.Session
+	var uid id.User
+	if errors.Join(sid.UnmarshalText([]byte(claims.SessionID)), uid.UnmarshalText([]byte(claims.Subject))) == nil {
+		standing, err := in.Engine.Sessions().Standing(e.ctx, sid, uid, e.config.Refresh(claims.ClientID))
+		if err != nil {
+			return err
+		}
+		if !standing.Alive {
+			return e.negative("its session has ended: " + string(standing.Why))
+		}
+	}
+	return e.print(map[string]any{"valid": true, "sub": claims.Subject, "sid": claims.SessionID, "scope": claims.Scope, "expires_at": instant(claims.ExpiresAt)}, func() [][]string {
+		return [][]string{{"valid"}, {"user", claims.Subject}, {"session", claims.SessionID}, {"scope", claims.Scope}, {"expires", instant(claims.ExpiresAt)}}
+	})
+}
+
+// negative prints a refusal as the answer, with the exit code for it.
+func (e *environment) negative(why string) error {
+	if err := e.print(map[string]any{"valid": false, "reason": why}, func() [][]string { return [][]string{{"not valid: " + why}} }); err != nil {
+		return err
+	}
+	return errNegative
+}
+
+type tokenInspect struct {
+	Token string `arg:"" default:"-" help:"The token; - is standard input."`
+}
+
+func (c *tokenInspect) Run(e *environment) error {
+	text, err := e.readToken(c.Token)
+	if err != nil {
+		return err
+	}
+	parts := strings.Split(text, ".")
+	if len(parts) != 3 {
+		return fail(exitNotFound, fmt.Errorf("not a signed JWT: %d parts separated by dots, want 3", len(parts)), "")
+	}
+	decoded := make([]map[string]any, 2)
+	for i, name := range []string{"header", "payload"} {
+		raw, err := base64.RawURLEncoding.DecodeString(parts[i])
+		if err == nil {
+			err = json.Unmarshal(raw, &decoded[i])
+		}
+		if err != nil {
+			return fail(exitNotFound, fmt.Errorf("not a JWT: its %s: %w", name, err), "")
+		}
+	}
+	for _, claim := range []string{"exp", "iat", "auth_time"} {
+		if n, ok := decoded[1][claim].(float64); ok {
+			decoded[1][claim+"_at"] = instant(time.Unix(int64(n), 0))
+		}
+	}
+	e.say("not verified: anybody can write this")
+	e.json = true
+	return e.print(map[string]any{"header": decoded[0], "payload": decoded[1]}, nil)
+}

@@ -1,0 +1,127 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"example.com/authserver/internal/account"
+	"example.com/authserver/internal/config"
+	"example.com/authserver/internal/httpd"
+	"example.com/authserver/internal/id"
+	"example.com/authserver/internal/jobs"
+	"example.com/authserver/internal/keys"
+	"example.com/authserver/internal/login"
+	"example.com/authserver/internal/obs"
+	"example.com/authserver/internal/password"
+	"example.com/authserver/internal/refresh"
+	"example.com/authserver/internal/token"
+)
+
+// Server is a whole server over one installation.
+type Server struct {
+	in      *Installation
+	ring    *keys.Ring
+	http    *httpd.Server
+	metrics *obs.Metrics
+	log     *slog.Logger
+}
+
+// New puts the rooms together. Nothing listens and nothing runs yet, but the
+// keys have been read, and made in an empty store.
+func New(ctx context.Context, in *Installation, log *slog.Logger) (*Server, error) {
+	c := in.Config
+	metrics := obs.NewMetrics(Build().Version, log)
+	ring := keys.NewRing(in.Engine.Keys(), in.Masters, c.Keys(), time.Now, metrics)
+	if err := ring.Start(ctx); err != nil {
+		return nil, fmt.Errorf("keys: %w", err)
+	}
+	hasher, err := password.New(c.Passwords(), metrics)
+	if err != nil {
+		return nil, err
+	}
+	rules := password.DefaultRules()
+	rules.Words = c.PasswordWords()
+
+	rotator := refresh.NewRotator(in.Engine.Families(), ring, c.Refresh, ring.Now, metrics)
+	desk := login.NewDesk(in.Engine.Logins(), in.Engine.Accounts(), in.Engine.Ledger(), hasher, rules, ring, c.Login(), metrics)
+	registry := account.NewRegistry(in.Engine.Accounts(), in.Engine.Ledger(), hasher, rules, c.Accounts())
+	minter := token.NewMinter(ring, c.Tokens())
+
+	metrics.Watch(obs.Watched{
+		Ring: ring, Hasher: hasher, Pool: in.Engine.Pool,
+	})
+	server, err := httpd.New(httpd.Config{
+		Issuer: c.Issuer, Audience: c.Audiences(), Client: config.FirstParty,
+		AllowedOrigins: c.AllowedOrigins, TrustedProxies: c.TrustedProxies, FirstPartyAPI: c.FirstPartyAPI == "on",
+		Refresh: c.Refresh, SessionTTL: c.SessionTTL, RememberTTL: c.RememberTTL,
+		DrainDelay: c.DrainDelay, AdminExpose: c.AdminExpose, AdminHosts: c.AdminHosts,
+	}, httpd.Rooms{
+		Ring: ring, Registry: registry, Desk: desk, Rotator: rotator, Minter: minter, Sessions: in.Engine.Sessions(),
+		Ping: in.Engine.Ping, Metrics: metrics.Handler(), Observer: metrics, Log: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Server{in: in, ring: ring, http: server, metrics: metrics, log: log}, nil
+}
+
+// Run serves on both listeners until ctx ends and every request has been
+// answered. operations may be nil.
+func (s *Server) Run(ctx context.Context, public, operations net.Listener) error {
+	// Housekeeping goes on while requests drain: a node whose ring grows old
+	// could not sign for them.
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	housekeeping := make(chan struct{})
+	go func() {
+		defer close(housekeeping)
+		jobs.Run(background, s.in.Engine.Leases(), id.NewRequest(), s.chores(), s.metrics)
+	}()
+	ring := make(chan error, 1)
+	go func() { ring <- s.ring.Run(background) }()
+
+	err := s.http.Serve(ctx, public, operations)
+	stop()
+	<-housekeeping
+	return errors.Join(err, <-ring)
+}
+
+// How much one piece of housekeeping does, and how long what has ended is kept
+// for explain.
+const (
+	sweepBatch = 500
+	keepEnded  = 7 * 24 * time.Hour
+)
+
+// chores are the built-in cleanups; no cron is needed.
+func (s *Server) chores() []jobs.Job {
+	c, engine := s.in.Config, s.in.Engine
+	var after id.Family // where the sweep goes on; a restart begins anew
+	swept := func(n int, err error) (bool, error) { return n == sweepBatch, err }
+	return []jobs.Job{
+		{Name: "families", Every: time.Minute, Do: func(ctx context.Context) (bool, error) {
+			next, deleted, err := engine.Families().Sweep(ctx, after, sweepBatch, c.Refresh(config.FirstParty), keepEnded)
+			if err != nil {
+				return false, err
+			}
+			after = next
+			s.metrics.Swept("families", deleted)
+			return !next.IsZero(), nil
+		}},
+		{Name: "floor", Every: time.Minute, Do: func(ctx context.Context) (bool, error) {
+			return swept(engine.Sessions().EndBelowFloor(ctx, sweepBatch))
+		}},
+		{Name: "budgets", Every: 5 * time.Minute, Do: func(ctx context.Context) (bool, error) {
+			return swept(engine.Ledger().SweepBudgets(ctx, sweepBatch))
+		}},
+		{Name: "networks", Every: time.Hour, Do: func(ctx context.Context) (bool, error) {
+			return swept(engine.Logins().SweepNetworks(ctx, sweepBatch))
+		}},
+		{Name: "audit", Every: time.Hour, Do: func(ctx context.Context) (bool, error) {
+			return swept(engine.SweepAudit(ctx, c.AuditRetention, sweepBatch))
+		}},
+	}
+}

@@ -1,0 +1,312 @@
+// Package e2e runs the real binary, as its users do: one process a node, the
+// network between, and nothing of the inside.
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"example.com/authserver/internal/store/storetest"
+)
+
+// binary is the server under test, built once.
+var binary string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "authserver-e2e-*")
+	if err != nil {
+		panic(err)
+	}
+	binary = filepath.Join(dir, "authserver")
+	build := exec.Command("go", "build", "-o", binary, "example.com/authserver/cmd/authserver")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
+		os.Exit(1)
+	}
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// node is one running server.
+type node struct {
+	t      testing.TB
+	URL    string // of the public listener
+	Ops    string // of the operations listener
+	Dir    string // data directory
+	env    []string
+	cmd    *exec.Cmd
+	log    *syncBuffer
+	exited chan struct{}
+}
+
+// syncBuffer collects a process's output.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// freeAddr returns an address that was free a moment ago.
+func freeAddr(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// newNode prepares a node that is not started yet. env are settings without
+// their prefix: ACCESS_TTL=30s.
+func newNode(t testing.TB, env ...string) *node {
+	t.Helper()
+	n := &node{t: t, Dir: t.TempDir()}
+	addr, ops := freeAddr(t), freeAddr(t)
+	n.URL, n.Ops = "http://"+addr, "http://"+ops
+	n.env = []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + n.Dir,
+		"AUTHSERVER_ADDR=" + addr, "AUTHSERVER_ADMIN_ADDR=" + ops,
+		"AUTHSERVER_DATA_DIR=" + n.Dir, "AUTHSERVER_DRAIN_DELAY=300ms",
+	}
+	for _, e := range env {
+		n.env = append(n.env, "AUTHSERVER_"+e)
+	}
+	return n
+}
+
+// start runs the node and returns when it is ready.
+func (n *node) start() *node {
+	n.t.Helper()
+	n.launch()
+	n.awaitReady(20 * time.Second)
+	return n
+}
+
+func (n *node) launch() {
+	n.t.Helper()
+	n.log = &syncBuffer{}
+	n.exited = make(chan struct{})
+	n.cmd = exec.Command(binary, "serve")
+	n.cmd.Env, n.cmd.Dir = n.env, n.Dir
+	n.cmd.Stdout, n.cmd.Stderr = n.log, n.log
+	if err := n.cmd.Start(); err != nil {
+		n.t.Fatal(err)
+	}
+	cmd, exited := n.cmd, n.exited
+	go func() {
+		cmd.Wait()
+		close(exited)
+	}()
+	n.t.Cleanup(func() {
+		cmd.Process.Kill()
+		<-exited
+		if n.t.Failed() {
+			n.t.Logf("log of %s:\n%s", n.URL, tail(n.log.String(), 60))
+		}
+	})
+}
+
+func tail(s string, lines int) string {
+	all := strings.Split(strings.TrimRight(s, "\n"), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+func (n *node) awaitReady(patience time.Duration) {
+	n.t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		resp, err := http.Get(n.Ops + "/readyz")
+		if err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return
+			}
+		}
+		select {
+		case <-n.exited:
+			n.t.Fatalf("the server ended (%v):\n%s", n.cmd.ProcessState, n.log)
+		case <-time.After(10 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			n.t.Fatalf("not ready after %s:\n%s", patience, n.log)
+		}
+	}
+}
+
+// terminate sends SIGTERM and returns the exit code.
+func (n *node) terminate() int {
+	n.t.Helper()
+	n.cmd.Process.Signal(syscall.SIGTERM)
+	return n.wait(30 * time.Second)
+}
+
+func (n *node) wait(patience time.Duration) int {
+	n.t.Helper()
+	select {
+	case <-n.exited:
+		return n.cmd.ProcessState.ExitCode()
+	case <-time.After(patience):
+		n.t.Fatalf("the server still runs after %s:\n%s", patience, n.log)
+		return -1
+	}
+}
+
+// kill ends the process without warning.
+func (n *node) kill() {
+	n.cmd.Process.Kill()
+	<-n.exited
+}
+
+// cli runs another verb of the binary in this node's environment.
+func (n *node) cli(stdin string, args ...string) (stdout, stderr string, code int) {
+	n.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd.Env, cmd.Dir, cmd.Stdin = n.env, n.Dir, strings.NewReader(stdin)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		n.t.Fatal(err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// mustCLI is cli for what must succeed.
+func (n *node) mustCLI(stdin string, args ...string) string {
+	n.t.Helper()
+	out, errs, code := n.cli(stdin, args...)
+	if code != 0 {
+		n.t.Fatalf("%v: exit code %d\n%s%s", args, code, out, errs)
+	}
+	return out
+}
+
+// answer is one HTTP answer, read whole.
+type answer struct {
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+// field returns a member of a JSON body as text; "" when there is none.
+func (a answer) field(name string) string {
+	var m map[string]any
+	json.Unmarshal(a.Body, &m)
+	if v, ok := m[name]; ok && v != nil {
+		return fmt.Sprint(v)
+	}
+	return ""
+}
+
+func (a answer) String() string { return fmt.Sprintf("%d %s", a.Status, a.Body) }
+
+var client = &http.Client{
+	Timeout: 40 * time.Second,
+	Transport: &http.Transport{
+		MaxIdleConns: 0, MaxIdleConnsPerHost: 256, IdleConnTimeout: 30 * time.Second,
+	},
+}
+
+// call sends one request. body is text, or a value that is sent as JSON, or nil.
+func call(method, url string, body any, header ...string) (answer, error) {
+	var reader io.Reader
+	switch b := body.(type) {
+	case nil:
+	case string:
+		reader = strings.NewReader(b)
+	default:
+		text, err := json.Marshal(b)
+		if err != nil {
+			return answer{}, err
+		}
+		reader = bytes.NewReader(text)
+	}
+	req, err := http.NewRequest(method, url, reader)
+	if err != nil {
+		return answer{}, err
+	}
+	if reader != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return answer{}, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	return answer{resp.StatusCode, resp.Header, text}, err
+}
+
+// must sends a request and wants a status.
+func (n *node) must(status int, method, path string, body any, header ...string) answer {
+	n.t.Helper()
+	a, err := call(method, n.URL+path, body, header...)
+	if err != nil {
+		n.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	if a.Status != status {
+		n.t.Fatalf("%s %s: %s; want %d", method, path, a, status)
+	}
+	return a
+}
+
+const goodPassword = "correct horse battery staple"
+
+// person registers and logs in somebody.
+func (n *node) person(email string) answer {
+	n.t.Helper()
+	n.must(http.StatusCreated, "POST", "/v1/users", map[string]string{"email": email, "password": goodPassword})
+	return n.logIn(email)
+}
+
+func (n *node) logIn(email string) answer {
+	n.t.Helper()
+	return n.must(http.StatusOK, "POST", "/v1/login", map[string]string{"email": email, "password": goodPassword})
+}
+
+func bearer(a answer) []string { return []string{"Authorization", "Bearer " + a.field("access_token")} }
+
+// engines runs a story on both engines. settings name the database of one
+// story; all nodes that share them share the database.
+func engines(t *testing.T, story func(t *testing.T, settings []string)) {
+	t.Run("sqlite", func(t *testing.T) { story(t, nil) })
+	t.Run("postgres", func(t *testing.T) {
+		story(t, []string{"DATABASE_URL=" + storetest.Postgres(t), "MASTER_KEY=" + masterKey})
+	})
+}
+
+// masterKey is for tests with several nodes on one database.
+const masterKey = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
