@@ -21,7 +21,7 @@ func (d *Door) me(s *wire.Scope, w http.ResponseWriter, r *http.Request) error {
 	return wire.WriteJSON(w, http.StatusOK, struct {
 		user
 		Roles []string `json:"roles"`
-	}{user{c.user.String(), c.Email, wire.Instant(c.UserCreatedAt)}, roles})
+	}{user{c.User.String(), c.Email, wire.Instant(c.UserCreatedAt)}, roles})
 }
 
 // changePassword is POST /v1/me/password. The session that asks stays, all
@@ -36,7 +36,7 @@ func (d *Door) changePassword(s *wire.Scope, w http.ResponseWriter, r *http.Requ
 		return err
 	}
 	_, err = d.Desk.ChangePassword(r.Context(), login.PasswordChange{
-		User: c.user, Email: c.Email, Session: c.session, Current: current, New: next,
+		User: c.User, Email: c.Email, Session: c.Session, Current: current, New: next,
 		Network: s.Network(), RequestID: s.RequestID,
 	})
 	if err != nil {

@@ -62,7 +62,7 @@ type Door struct {
 	Config
 	Rooms
 	jar    jar
-	bearer *bearer
+	bearer *wire.Bearer
 }
 
 // New returns a door. An error names what is missing or wrong.
@@ -73,7 +73,7 @@ func New(c Config, r Rooms) (*Door, error) {
 	if c.Client == "" {
 		return nil, errors.New("first-party API: the client is not named")
 	}
-	b, err := newBearer(c, r.Ring)
+	b, err := wire.NewBearer(r.Ring, c.Issuer, c.Audience)
 	if err != nil {
 		return nil, fmt.Errorf("first-party API: %w", err)
 	}

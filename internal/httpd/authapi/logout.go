@@ -49,10 +49,10 @@ func (d *Door) logOut(s *wire.Scope, w http.ResponseWriter, r *http.Request) err
 			return err
 		}
 	}
-	who, err := d.bearer.read(s, r)
+	who, err := d.bearer.Read(s, r)
 	switch {
 	case err == nil:
-		if err := d.end(r.Context(), s, who.user, who.session, refresh.EndedByLogout); err != nil {
+		if err := d.end(r.Context(), s, who.User, who.Session, refresh.EndedByLogout); err != nil {
 			return err
 		}
 	case fault.Of(err).Reason == wire.NoCredentials:

@@ -31,14 +31,14 @@ func (d *Door) listSessions(s *wire.Scope, w http.ResponseWriter, r *http.Reques
 	if err != nil {
 		return err
 	}
-	list, err := d.Sessions.Sessions(r.Context(), c.user, d.Refresh(c.client), false)
+	list, err := d.Sessions.Sessions(r.Context(), c.User, d.Refresh(c.Client), false)
 	if err != nil {
 		return fault.Trouble(err)
 	}
 	devices := make([]device, len(list))
 	for i, one := range list {
 		devices[i] = device{
-			ID: one.ID.String(), Current: one.ID == c.session,
+			ID: one.ID.String(), Current: one.ID == c.Session,
 			DeviceName: one.DeviceName, UserAgent: one.UserAgent, IP: one.IP,
 			CreatedAt: wire.Instant(one.CreatedAt), LastRefreshedAt: wire.Instant(one.LastRefreshedAt),
 			IdleExpiresAt: wire.Instant(one.IdleExpiresAt), ExpiresAt: wire.Instant(one.ExpiresAt),
@@ -62,17 +62,17 @@ func (d *Door) endSession(s *wire.Scope, w http.ResponseWriter, r *http.Request)
 		return notFound.WithReason("not_an_id")
 	}
 	n, err := d.Sessions.EndSessions(r.Context(), session.End{
-		User: c.user, Session: one, Reason: refresh.EndedByUser, Actor: audit.ByUser, RequestID: s.RequestID,
+		User: c.User, Session: one, Reason: refresh.EndedByUser, Actor: audit.ByUser, RequestID: s.RequestID,
 	})
 	if err != nil {
 		return fault.Trouble(err)
 	}
 	if n == 0 { // none of this user's, or one that had ended: the second is done
-		before, err := d.Sessions.Session(r.Context(), one, d.Refresh(c.client))
+		before, err := d.Sessions.Session(r.Context(), one, d.Refresh(c.Client))
 		if err != nil {
 			return fault.Trouble(err)
 		}
-		if before == nil || before.User != c.user {
+		if before == nil || before.User != c.User {
 			return notFound.WithReason("unknown_session")
 		}
 	}
@@ -89,13 +89,13 @@ func (d *Door) endSessions(s *wire.Scope, w http.ResponseWriter, r *http.Request
 	if err != nil {
 		return err
 	}
-	end := session.End{User: c.user, Reason: refresh.EndedByUser, Actor: audit.ByUser, RequestID: s.RequestID}
+	end := session.End{User: c.User, Reason: refresh.EndedByUser, Actor: audit.ByUser, RequestID: s.RequestID}
 	if r.URL.RawQuery != "" {
 		query, err := url.ParseQuery(r.URL.RawQuery)
 		if err != nil || len(query) != 1 || len(query["except"]) != 1 || query.Get("except") != "current" {
 			return fault.New(fault.InvalidRequest, "The query is not understood; want ?except=current, or none to end every session.")
 		}
-		end.Except = c.session
+		end.Except = c.Session
 	}
 	if _, err := d.Sessions.EndSessions(r.Context(), end); err != nil {
 		return fault.Trouble(err)

@@ -1,4 +1,4 @@
-package authapi
+package wire
 
 import (
 	"context"
@@ -6,37 +6,48 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"filippo.io/mldsa"
 
 	"example.com/authserver/internal/fault"
-	"example.com/authserver/internal/httpd/wire"
 	"example.com/authserver/internal/id"
 	"example.com/authserver/internal/keys"
-	"example.com/authserver/internal/session"
 	"example.com/authserver/verify"
 )
 
-// bearer checks access tokens as every other service does, with package verify,
-// over the ring that this node holds.
-type bearer struct {
+// Bearer checks access tokens as every other service does, with package verify,
+// over the ring that this node holds. It is safe for concurrent use.
+type Bearer struct {
 	verifier *verify.Verifier
 	ring     *keys.Ring
 }
 
-func newBearer(c Config, ring *keys.Ring) (*bearer, error) {
-	if len(c.Audience) == 0 {
-		return nil, errors.New("no audience is set")
-	}
-	v, err := verify.New(verify.Config{
-		Issuer: c.Issuer, Audience: c.Audience[0], OtherAudiences: c.Audience[1:],
-		Keys: ringKeys{ring}, Extra: postQuantum(), Now: ring.Now,
-	})
+// NewBearer returns the check for tokens of one of these audiences.
+func NewBearer(ring *keys.Ring, issuer string, audience []string) (*Bearer, error) {
+	v, err := NewVerifier(ring, issuer, audience)
 	if err != nil {
 		return nil, err
 	}
-	return &bearer{v, ring}, nil
+	return &Bearer{v, ring}, nil
 }
+
+// NewVerifier returns a verifier of this installation's access tokens over the
+// ring, on the store's clock. Its leeway covers what this node does not know of
+// that clock: a token made a moment ago on another node must not look as if it
+// came from the future.
+func NewVerifier(ring *keys.Ring, issuer string, audience []string) (*verify.Verifier, error) {
+	if len(audience) == 0 {
+		return nil, errors.New("no audience is set")
+	}
+	return verify.New(verify.Config{
+		Issuer: issuer, Audience: audience[0], OtherAudiences: audience[1:],
+		Keys: ringKeys{ring}, Extra: postQuantum(), Now: ring.Now, Leeway: clockDoubt,
+	})
+}
+
+// clockDoubt is how far the clock of a node that is ready may be off.
+const clockDoubt = 5 * time.Second
 
 // postQuantum are the algorithms that package verify leaves to its callers.
 func postQuantum() []verify.Algorithm {
@@ -75,64 +86,39 @@ func (k ringKeys) Key(ctx context.Context, kid string) (verify.Key, error) {
 // thumbprintLength is the length of every kid of ours: RFC 7638 with SHA-256.
 const thumbprintLength = 43
 
-// identity is whom a genuine token speaks of.
-type identity struct {
-	user    id.User
-	session id.Session
-	client  string
-	expired bool
+// Identity is whom a genuine token speaks of.
+type Identity struct {
+	User    id.User
+	Session id.Session
+	Client  string
+	Expired bool
 }
 
-// read checks the bearer token of a request, but not its expiry: the clock that
-// decides is the store's, so there is no leeway for exp. A request without a
-// token gets the fault reason wire.NoCredentials.
-func (b *bearer) read(s *wire.Scope, r *http.Request) (identity, error) {
+// Read checks the bearer token of a request, but not its expiry, which it
+// reports: a logout takes an expired one, nobody else does. There is no leeway
+// for exp, because the clock that decides is the store's. A request without a
+// token gets the fault reason NoCredentials.
+func (b *Bearer) Read(s *Scope, r *http.Request) (Identity, error) {
 	raw, err := verify.Bearer(r)
 	if errors.Is(err, verify.ErrNoToken) {
-		return identity{}, fault.New(fault.TokenInvalid, "This endpoint wants the header \"Authorization: Bearer\" with an access token.").WithReason(wire.NoCredentials).Because(err)
+		return Identity{}, fault.New(fault.TokenInvalid, "This endpoint wants the header \"Authorization: Bearer\" with an access token.").WithReason(NoCredentials).Because(err)
 	}
 	if err != nil {
-		return identity{}, invalidToken("malformed_authorization", err)
+		return Identity{}, invalidToken("malformed_authorization", err)
 	}
 	claims, err := b.verifier.VerifyEvenIfExpired(r.Context(), raw)
 	if errors.Is(err, verify.ErrKeysUnavailable) {
-		return identity{}, fault.Trouble(err)
+		return Identity{}, fault.Trouble(err)
 	}
 	if err != nil {
-		return identity{}, invalidToken(reasonOf(err), err)
+		return Identity{}, invalidToken(reasonOf(err), err)
 	}
-	who := identity{client: claims.ClientID, expired: !b.ring.Now().Before(claims.ExpiresAt)}
-	if err := errors.Join(who.user.UnmarshalText([]byte(claims.Subject)), who.session.UnmarshalText([]byte(claims.SessionID))); err != nil {
-		return identity{}, invalidToken("claims", err)
+	who := Identity{Client: claims.ClientID, Expired: !b.ring.Now().Before(claims.ExpiresAt)}
+	if err := errors.Join(who.User.UnmarshalText([]byte(claims.Subject)), who.Session.UnmarshalText([]byte(claims.SessionID))); err != nil {
+		return Identity{}, invalidToken("claims", err)
 	}
 	s.ClientID, s.Subject, s.Session = claims.ClientID, claims.Subject, claims.SessionID
 	return who, nil
-}
-
-// caller is a person who may use a bearer endpoint.
-type caller struct {
-	identity
-	session.Standing
-}
-
-// caller returns who asks, if the token and its session stand. Verification is
-// local; that the session was not ended is read in the store every time.
-func (d *Door) caller(s *wire.Scope, r *http.Request) (caller, error) {
-	who, err := d.bearer.read(s, r)
-	if err != nil {
-		return caller{}, err
-	}
-	if who.expired {
-		return caller{}, fault.New(fault.TokenExpired, "The access token has expired; refresh it.").WithReason("expired")
-	}
-	standing, err := d.Sessions.Standing(r.Context(), who.session, who.user, d.Refresh(who.client))
-	if err != nil {
-		return caller{}, fault.Trouble(err)
-	}
-	if !standing.Alive {
-		return caller{}, fault.New(fault.SessionEnded, "The session of this access token has ended; log in again.").WithReason(string(standing.Why))
-	}
-	return caller{who, standing}, nil
 }
 
 func invalidToken(reason string, cause error) error {

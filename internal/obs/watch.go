@@ -1,0 +1,65 @@
+package obs
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"example.com/authserver/internal/keys"
+	"example.com/authserver/internal/store"
+)
+
+// gauge adds one that is read when somebody asks.
+func (m *Metrics) gauge(name, help string, read func() float64) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, read))
+}
+
+// WatchPool shows how the connections to the database are used. It is called
+// once.
+func (m *Metrics) WatchPool(pool func() store.Pool) {
+	m.gauge("authserver_db_pool_max_connections", "Connections to the database at most.", func() float64 { return float64(pool().Max) })
+	m.gauge("authserver_db_pool_open_connections", "Connections to the database now.", func() float64 { return float64(pool().Open) })
+	m.gauge("authserver_db_pool_busy_connections", "Connections to the database in use now.", func() float64 { return float64(pool().Busy) })
+}
+
+// WatchHashing shows how many requests hash a password and how many wait. It
+// is called once.
+func (m *Metrics) WatchHashing(inside, waiting func() int) {
+	m.gauge("authserver_password_hash_inflight", "Requests whose password is being hashed.", func() float64 { return float64(inside()) })
+	m.gauge("authserver_password_hash_queue", "Requests that wait to hash a password.", func() float64 { return float64(waiting()) })
+}
+
+// WatchKeys shows the timetable of the keys. It is called once.
+func (m *Metrics) WatchKeys(status func() (keys.Status, error)) {
+	m.registry.MustRegister(timetable{status})
+}
+
+// timetable is a collector, because keys come and go.
+type timetable struct {
+	status func() (keys.Status, error)
+}
+
+var (
+	keyInfo = prometheus.NewDesc("authserver_key_info", "A key of the ring and its state; always 1.", []string{"kid", "alg", "state"}, nil)
+	keyAge  = prometheus.NewDesc("authserver_key_age_seconds", "How long a key has been published.", []string{"kid", "alg"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (t timetable) Describe(to chan<- *prometheus.Desc) { to <- keyInfo; to <- keyAge }
+
+// Collect implements prometheus.Collector. A ring that was not read yet shows
+// nothing.
+func (t timetable) Collect(to chan<- prometheus.Metric) {
+	status, err := t.status()
+	if err != nil {
+		return
+	}
+	for _, k := range status.Keys {
+		to <- prometheus.MustNewConstMetric(keyInfo, prometheus.GaugeValue, 1, k.KID, string(k.Algorithm), string(k.State))
+		if k.State == keys.Gone || k.State == keys.Revoked {
+			continue
+		}
+		age := max(0, status.At.Sub(k.PublishedAt))
+		to <- prometheus.MustNewConstMetric(keyAge, prometheus.GaugeValue, float64(age)/float64(time.Second), k.KID, string(k.Algorithm))
+	}
+}
