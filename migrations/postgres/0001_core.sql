@@ -1,5 +1,8 @@
 -- +goose Up
 
+-- Every indexed text is COLLATE "C": its order is that of its bytes, the same
+-- in both stores, and no upgrade of the C library can break the index.
+
 -- What a binary must know before it dares to start. One row.
 CREATE TABLE schema_info (
     one             boolean PRIMARY KEY DEFAULT true CHECK (one),
@@ -19,7 +22,7 @@ CREATE TABLE server_state (
 CREATE TABLE users (
     id                 uuid PRIMARY KEY,
     email              text NOT NULL CHECK (email <> ''),
-    email_key          text NOT NULL UNIQUE CHECK (email_key <> ''),
+    email_key          text COLLATE "C" NOT NULL UNIQUE CHECK (email_key <> ''),
     created_at         timestamptz NOT NULL,
     disabled_at        timestamptz,
     roles              text[] NOT NULL DEFAULT '{}',
@@ -30,7 +33,7 @@ CREATE TABLE users (
 CREATE TABLE passwords (
     user_id    uuid PRIMARY KEY REFERENCES users (id) ON DELETE CASCADE,
     hash       text NOT NULL CHECK (hash <> ''),
-    scheme     text NOT NULL CHECK (scheme <> ''),
+    scheme     text COLLATE "C" NOT NULL CHECK (scheme <> ''),
     changed_at timestamptz NOT NULL
 );
 CREATE INDEX passwords_scheme ON passwords (scheme);
@@ -99,10 +102,10 @@ CREATE INDEX families_absolute_end ON families (absolute_end);
 
 -- Signing keys and refresh root keys. The state follows from the instants.
 CREATE TABLE keys (
-    purpose      text NOT NULL CHECK (purpose IN ('sign', 'refresh')),
-    algorithm    text NOT NULL CHECK (algorithm <> ''),
+    purpose      text COLLATE "C" NOT NULL CHECK (purpose IN ('sign', 'refresh')),
+    algorithm    text COLLATE "C" NOT NULL CHECK (algorithm <> ''),
     number       integer NOT NULL CHECK (number >= 1 AND (purpose = 'sign' OR number <= 255)),
-    kid          text NOT NULL UNIQUE CHECK (kid <> ''),
+    kid          text COLLATE "C" NOT NULL UNIQUE CHECK (kid <> ''),
     sealed       bytea, -- NULL once destroyed
     master_id    bytea CHECK (octet_length(master_id) = 8),
     published_at timestamptz NOT NULL,
@@ -124,7 +127,7 @@ CREATE INDEX budgets_forget_at ON budgets (forget_at);
 
 CREATE TABLE known_networks (
     user_id  uuid NOT NULL REFERENCES users (id) ON DELETE CASCADE,
-    network  text NOT NULL CHECK (network <> ''),
+    network  text COLLATE "C" NOT NULL CHECK (network <> ''),
     login_at timestamptz NOT NULL,
     PRIMARY KEY (user_id, network)
 );
@@ -132,7 +135,7 @@ CREATE INDEX known_networks_login_at ON known_networks (login_at);
 
 -- Who does the housekeeping. A lease is an accelerator: work done twice is harmless.
 CREATE TABLE leases (
-    name   text PRIMARY KEY,
+    name   text COLLATE "C" PRIMARY KEY,
     holder text NOT NULL,
     until  timestamptz NOT NULL
 );
@@ -145,7 +148,7 @@ CREATE TABLE audit_events (
     user_id    uuid,
     session_id uuid,
     family_id  uuid,
-    request_id text NOT NULL DEFAULT '',
+    request_id text COLLATE "C" NOT NULL DEFAULT '',
     details    jsonb NOT NULL DEFAULT '{}'
 );
 CREATE INDEX audit_events_at ON audit_events (at);

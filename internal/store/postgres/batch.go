@@ -1,0 +1,200 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"example.com/authserver/internal/refresh"
+)
+
+// BatchLimits implements refresh.Store. Two in flight keep the server busy
+// while one of them waits for the disk.
+func (Families) BatchLimits() refresh.BatchLimits {
+	return refresh.BatchLimits{Size: 256, InFlight: batchesInFlight}
+}
+
+// rotateBatch is row 6 of the table for every member that is certainly there:
+// its WHERE is narrower than refresh.Judge, its SET is refresh.Outcome.rotate.
+// Bound families are left to Judge, which checks proofs.
+//
+// Users and the floor are read, not locked: whoever disables a user or ends a
+// session writes the family row too, and then this statement, having waited for
+// the row, checks its condition again on what it finds.
+//
+// What the caller knows from its own call is not returned.
+const rotateBatch = `-- name: refresh.rotate_batch
+	UPDATE families f SET
+		user_agent = a.user_agent, ip = a.ip, sender = a.sender,
+		generation = f.generation + 1, head_key = a.new_key,
+		foreign_streak = CASE WHEN f.foreign_seen THEN least(f.foreign_streak + 1, 2) ELSE 0 END,
+		foreign_seen = false,
+		key_fresh = a.retry_key IS NOT NULL AND a.retry_key IS DISTINCT FROM f.retry_key,
+		retry_key = a.retry_key,
+		head_born = COALESCE($1, now()), used_at = COALESCE($1, now())
+	FROM unnest($2::uuid[], $3::int4[], $4::int2[], $5::bytea[], $6::text[], $7::text[], $8::bytea[],
+			$9::bytea[], $10::text[], $11::text[], $12::int2[], $13::interval[])
+			WITH ORDINALITY AS a (id, generation, key, secret_hash, client, transport, retry_key,
+				sender, user_agent, ip, new_key, idle_ttl, n),
+		users u, server_state s
+	WHERE f.id = a.id AND f.generation = a.generation AND f.head_key = a.key AND f.secret_hash = a.secret_hash
+		AND f.client = a.client AND f.transport = a.transport
+		AND f.binding = '' AND f.rotates AND f.generation < 2147483647
+		AND f.ended_at IS NULL AND f.refused_at IS NULL
+		AND f.born_at >= s.floor
+		AND f.absolute_end > COALESCE($1, now())
+		AND f.used_at + least(f.idle_ttl, a.idle_ttl) > COALESCE($1, now())
+		AND u.id = f.user_id AND u.disabled_at IS NULL
+	RETURNING a.n, f.session_id, f.user_id, f.scope, f.audience, f.auth_time, f.amr, f.idle_ttl, f.born_at,
+		f.absolute_end, f.key_fresh, f.foreign_streak, f.late_at, u.roles, s.floor, f.used_at`
+
+// rotateOIDs are the types of the parameters of rotateBatch.
+var rotateOIDs = []uint32{
+	pgtype.TimestamptzOID, pgtype.UUIDArrayOID, pgtype.Int4ArrayOID, pgtype.Int2ArrayOID, pgtype.ByteaArrayOID,
+	pgtype.TextArrayOID, pgtype.TextArrayOID, pgtype.ByteaArrayOID, pgtype.ByteaArrayOID, pgtype.TextArrayOID,
+	pgtype.TextArrayOID, pgtype.Int2ArrayOID, 1187, // interval[]
+}
+
+// binary asks for binary parameters and results alike.
+var binary = []int16{pgtype.BinaryFormatCode}
+
+// Keys of what a batch connection remembers.
+const (
+	pooledKey    = "authserver.pooled"
+	statementKey = "authserver.rotate_batch"
+)
+
+// readyForBatches prepares a connection of the pool for batches. A connection
+// whose backend is not the one that answered the handshake goes through a
+// pooler; its settings would end up with strangers, so that they are made again
+// in each batch.
+//
+// The plan is fixed: rows are found by primary key in the order of the array,
+// in which two batches that share families cannot deadlock.
+func readyForBatches(ctx context.Context, c *pgx.Conn) error {
+	if err := inUTC(ctx, c); err != nil {
+		return err
+	}
+	var backend uint32
+	err := c.QueryRow(ctx, `-- name: batch.backend
+		SELECT pg_backend_pid()`, pgx.QueryExecModeExec).Scan(&backend)
+	if err != nil {
+		return fmt.Errorf("ask for the backend: %w", err)
+	}
+	if backend != c.PgConn().PID() {
+		c.PgConn().CustomData()[pooledKey] = true
+		return nil
+	}
+	if _, err := c.PgConn().Exec(ctx, batchSettings).ReadAll(); err != nil {
+		return fmt.Errorf("set up a connection for batches: %w", err)
+	}
+	return nil
+}
+
+// batchSettings hold for the life of a connection. statement_timeout is off
+// because it would cancel a commit.
+const batchSettings = `-- name: batch.settings
+	SET lock_timeout = '100ms'; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = '30s';
+	SET default_transaction_isolation = 'read committed';
+	SET plan_cache_mode = 'force_generic_plan'; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off`
+
+// pooledBounds makes the settings of a batch that goes through a pooler, in
+// the same implicit transaction and round trip.
+const pooledBounds = `-- name: batch.pooled_bounds
+	SELECT set_config('lock_timeout', '100ms', true), set_config('statement_timeout', '0', true)`
+
+// RotateBatch implements refresh.Store: one statement, one round trip, one
+// commit. ctx bounds the wait; when it ends, the connection is given up and
+// what became of the batch is unknown. A crash leaves all of it or nothing.
+func (s Families) RotateBatch(ctx context.Context, batch []refresh.Call) ([]*refresh.Outcome, error) {
+	outcomes, err := s.rotateOnce(ctx, batch)
+	if err != nil && lostTie(err) && errors.Is(err, refresh.ErrRefused) {
+		if s.db.retried != nil {
+			s.db.retried("refresh.rotate_batch", err)
+		}
+		return s.rotateOnce(ctx, batch)
+	}
+	return outcomes, err
+}
+
+func (s Families) rotateOnce(ctx context.Context, batch []refresh.Call) ([]*refresh.Outcome, error) {
+	conn, err := s.db.batch.Acquire(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("get a database connection for a batch of %d: %w", len(batch), err)
+	}
+	defer conn.Release()
+	pg := conn.Conn().PgConn()
+	forgetWarning(pg)
+
+	r := rotations.Get().(*rotation)
+	defer rotations.Put(r)
+	r.board(batch, s.db.clock())
+	outcomes := make([]*refresh.Outcome, len(batch))
+	err = r.fly(ctx, pg, batch, outcomes)
+	if err == nil {
+		err = warned(pg)
+	}
+	if err == nil {
+		return outcomes, nil
+	}
+	err = fmt.Errorf("rotate a batch of %d: %w", len(batch), err)
+	code := codeOf(err)
+	switch {
+	case code == "" || pg.IsClosed() || serverGoes(code) || warned(pg) != nil:
+		// No answer, or none to rely on: nobody knows what was committed.
+		s.db.mind(conn, err)
+		abandon(conn)
+		return nil, err
+	case code == noSuchStatement || code == planChanged:
+		abandon(conn) // the next connection prepares it anew
+	}
+	return nil, fmt.Errorf("%w: %w", refresh.ErrRefused, err)
+}
+
+// fly sends the statement and reads the outcomes.
+func (r *rotation) fly(ctx context.Context, pg *pgconn.PgConn, batch []refresh.Call, outcomes []*refresh.Outcome) error {
+	if pooled, _ := pg.CustomData()[pooledKey].(bool); pooled {
+		return r.flyPooled(ctx, pg, batch, outcomes)
+	}
+	statement, ok := pg.CustomData()[statementKey].(*pgconn.StatementDescription)
+	if !ok {
+		// Not at connect: the schema may not be there yet.
+		var err error
+		if statement, err = pg.Prepare(ctx, "refresh_rotate_batch", rotateBatch, rotateOIDs); err != nil {
+			return err
+		}
+		pg.CustomData()[statementKey] = statement
+	}
+	result := pg.ExecStatement(ctx, statement, r.values[:], binary, binary)
+	read := r.land(result, batch, outcomes)
+	if _, err := result.Close(); err != nil {
+		return err
+	}
+	return read
+}
+
+// flyPooled is fly through a pooler, with unnamed statements, which every
+// pooler passes on.
+func (r *rotation) flyPooled(ctx context.Context, pg *pgconn.PgConn, batch []refresh.Call, outcomes []*refresh.Outcome) error {
+	var b pgconn.Batch
+	b.ExecParams(pooledBounds, nil, nil, nil, nil)
+	b.ExecParams(rotateBatch, r.values[:], rotateOIDs, binary, binary)
+	results := pg.ExecBatch(ctx, &b)
+	var read error
+	for n := 0; results.NextResult(); n++ {
+		if n == 1 {
+			read = r.land(results.ResultReader(), batch, outcomes)
+		}
+		if _, err := results.ResultReader().Close(); err != nil {
+			break // Close reports it again
+		}
+	}
+	if err := results.Close(); err != nil {
+		return err
+	}
+	return read
+}

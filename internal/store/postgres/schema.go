@@ -1,0 +1,177 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+
+	"example.com/authserver/internal/store"
+	"example.com/authserver/migrations"
+)
+
+// migration is one embedded file.
+type migration struct {
+	version int64
+	name    string // without the suffix: "0001_core"
+}
+
+func migrationFiles() (fs.FS, []migration, error) {
+	files, err := fs.Sub(migrations.Postgres, "postgres")
+	if err != nil {
+		return nil, nil, err
+	}
+	entries, err := fs.Glob(files, "*.sql")
+	if err != nil {
+		return nil, nil, err
+	}
+	var list []migration
+	for _, entry := range entries {
+		name := strings.TrimSuffix(entry, ".sql")
+		number, _, _ := strings.Cut(name, "_")
+		version, err := strconv.ParseInt(number, 10, 64)
+		if err != nil || version < 1 {
+			return nil, nil, fmt.Errorf("migration file %s: want a name like 0001_core.sql", entry)
+		}
+		list = append(list, migration{version, name})
+	}
+	slices.SortFunc(list, func(a, b migration) int { return cmp.Compare(a.version, b.version) })
+	return files, list, nil
+}
+
+// Schema implements store.Engine.
+func (db *DB) Schema(ctx context.Context) (s store.Schema, err error) {
+	_, known, err := migrationFiles()
+	if err != nil {
+		return s, err
+	}
+	var applied []int64
+	err = db.read(ctx, "schema.read", func(ctx context.Context, c *pgxpool.Conn) error {
+		var exists bool
+		err := c.QueryRow(ctx, `-- name: schema.exists
+			SELECT to_regclass('goose_db_version') IS NOT NULL AND to_regclass('schema_info') IS NOT NULL`).Scan(&exists)
+		if err != nil || !exists {
+			return err
+		}
+		err = c.QueryRow(ctx, `-- name: schema.compatible_from
+			SELECT compatible_from FROM schema_info`).Scan(&s.CompatibleFrom)
+		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+			return err
+		}
+		rows, err := c.Query(ctx, `-- name: schema.applied
+			SELECT version_id FROM goose_db_version WHERE is_applied AND version_id > 0 ORDER BY version_id`)
+		if err != nil {
+			return err
+		}
+		applied, err = pgx.CollectRows(rows, pgx.RowTo[int64])
+		return err
+	})
+	if err != nil {
+		return s, err
+	}
+	if len(applied) > 0 {
+		s.Applied = applied[len(applied)-1]
+	}
+	for _, m := range known {
+		s.Newest = m.version
+		if !slices.Contains(applied, m.version) {
+			s.Pending = append(s.Pending, m.name)
+		}
+	}
+	return s, nil
+}
+
+// How nodes that start at once take turns with the migrations: a lease row,
+// because a pooler breaks advisory locks. A node that dies with the lease holds
+// the others up for migrationLease.
+const (
+	migrationLease = 10 * time.Second
+	migrationTurn  = 200 * time.Millisecond
+	migrationTurns = 1500 // five minutes
+)
+
+// Migrate implements store.Engine. Each file is one transaction; a node that
+// dies between two leaves a schema that the next one completes.
+func (db *DB) Migrate(ctx context.Context) (applied []string, err error) {
+	schema, err := db.Schema(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := schema.Check(); err != nil {
+		return nil, err
+	}
+	if len(schema.Pending) == 0 {
+		return nil, nil
+	}
+	pool := stdlib.OpenDB(*db.main.Config().ConnConfig)
+	defer pool.Close()
+	pool.SetMaxOpenConns(2) // one migrates, one renews the lease
+
+	// Nodes that create the lease table at the same instant collide in the
+	// catalog, IF NOT EXISTS or not.
+	for attempt := 1; ; attempt++ {
+		applied, err = migrateOnce(ctx, pool)
+		if err == nil || !catalogCollision(err) || attempt == attempts {
+			return applied, err
+		}
+		select {
+		case <-time.After(migrationTurn):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func migrateOnce(ctx context.Context, pool *sql.DB) (applied []string, err error) {
+	files, _, err := migrationFiles()
+	if err != nil {
+		return nil, err
+	}
+	locker, err := lock.NewPostgresTableLocker(
+		lock.WithTableLeaseDuration(migrationLease),
+		lock.WithTableHeartbeatInterval(migrationLease/5),
+		lock.WithTableLockTimeout(migrationTurn, migrationTurns),
+		lock.WithTableUnlockTimeout(migrationTurn, 50),
+		lock.WithTableLogger(slog.New(slog.DiscardHandler)), // what matters comes back as an error
+	)
+	if err != nil {
+		return nil, fmt.Errorf("migrate: %w", err)
+	}
+	provider, err := goose.NewProvider(goose.DialectPostgres, pool, files,
+		goose.WithLocker(locker), goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		return nil, fmt.Errorf("migrate: %w", err)
+	}
+	results, err := provider.Up(ctx)
+	for _, r := range results {
+		if r.Error == nil {
+			applied = append(applied, strings.TrimSuffix(r.Source.Path, ".sql"))
+		}
+	}
+	if err != nil {
+		return applied, fmt.Errorf("migrate: %w", err)
+	}
+	return applied, nil
+}
+
+// catalogCollision reports what concurrent CREATE TABLE IF NOT EXISTS may say.
+func catalogCollision(err error) bool {
+	switch codeOf(err) {
+	case uniqueViolation, "42P07", "42710", "XX000": // duplicate table or object, "tuple concurrently updated"
+		return true
+	}
+	return lostTie(err)
+}
