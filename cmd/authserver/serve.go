@@ -22,7 +22,11 @@ func (c *serveCmd) Run(e *environment) error {
 		return err
 	}
 	defer in.Engine.Close()
-	log := slog.New(obs.NewLog(e.stderr, e.config.LogFormat, e.config.LogLevel))
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(e.config.LogLevel)); err != nil {
+		return configError(err)
+	}
+	log := obs.NewLogger(e.stderr, level, obs.Format(e.config.LogFormat))
 	for _, note := range in.Notes {
 		log.Info(note, "event", "start")
 	}

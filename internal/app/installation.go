@@ -153,6 +153,9 @@ func (in *Installation) identify(ctx context.Context, use Use) error {
 			in.note("every other node and the next deployment need this file: copy %s, or set AUTHSERVER_MASTER_KEY_FILE", in.Config.MasterKeyPath())
 		}
 	}
+	if use != ToServe && in.Config.Issuer == config.DefaultIssuer {
+		in.Config.Issuer = facts.Issuer // an operator need not repeat the server's settings
+	}
 	if facts.Issuer != in.Config.Issuer {
 		return &Mismatch{
 			What: config.EnvName("issuer"), Seen: fmt.Sprintf("%q", in.Config.Issuer), Expected: fmt.Sprintf("%q, which this database was made for", facts.Issuer),

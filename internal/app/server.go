@@ -23,18 +23,18 @@ import (
 
 // Server is a whole server over one installation.
 type Server struct {
-	in      *Installation
-	ring    *keys.Ring
-	http    *httpd.Server
-	metrics *obs.Metrics
-	log     *slog.Logger
+	in     *Installation
+	ring   *keys.Ring
+	http   *httpd.Server
+	chores *obs.Chores
 }
 
 // New puts the rooms together. Nothing listens and nothing runs yet, but the
 // keys have been read, and made in an empty store.
 func New(ctx context.Context, in *Installation, log *slog.Logger) (*Server, error) {
 	c := in.Config
-	metrics := obs.NewMetrics(Build().Version, log)
+	build := Build()
+	metrics := obs.New(obs.Build{Version: build.Version, Revision: build.Revision, Go: build.Go}, log)
 	ring := keys.NewRing(in.Engine.Keys(), in.Masters, c.Keys(), time.Now, metrics)
 	if err := ring.Start(ctx); err != nil {
 		return nil, fmt.Errorf("keys: %w", err)
@@ -51,9 +51,9 @@ func New(ctx context.Context, in *Installation, log *slog.Logger) (*Server, erro
 	registry := account.NewRegistry(in.Engine.Accounts(), in.Engine.Ledger(), hasher, rules, c.Accounts())
 	minter := token.NewMinter(ring, c.Tokens())
 
-	metrics.Watch(obs.Watched{
-		Ring: ring, Hasher: hasher, Pool: in.Engine.Pool,
-	})
+	metrics.WatchPool(in.Engine.Pool)
+	metrics.WatchHashing(hasher.Inside, hasher.Waiting)
+	metrics.WatchKeys(ring.Status)
 	server, err := httpd.New(httpd.Config{
 		Issuer: c.Issuer, Audience: c.Audiences(), Client: config.FirstParty,
 		AllowedOrigins: c.AllowedOrigins, TrustedProxies: c.TrustedProxies, FirstPartyAPI: c.FirstPartyAPI == "on",
@@ -66,7 +66,7 @@ func New(ctx context.Context, in *Installation, log *slog.Logger) (*Server, erro
 	if err != nil {
 		return nil, err
 	}
-	return &Server{in: in, ring: ring, http: server, metrics: metrics, log: log}, nil
+	return &Server{in: in, ring: ring, http: server, chores: obs.NewChores(metrics)}, nil
 }
 
 // Run serves on both listeners until ctx ends and every request has been
@@ -78,7 +78,7 @@ func (s *Server) Run(ctx context.Context, public, operations net.Listener) error
 	housekeeping := make(chan struct{})
 	go func() {
 		defer close(housekeeping)
-		jobs.Run(background, s.in.Engine.Leases(), id.NewRequest(), s.chores(), s.metrics)
+		jobs.Run(background, s.in.Engine.Leases(), id.NewRequest(), s.housework(), s.chores)
 	}()
 	ring := make(chan error, 1)
 	go func() { ring <- s.ring.Run(background) }()
@@ -96,11 +96,19 @@ const (
 	keepEnded  = 7 * 24 * time.Hour
 )
 
-// chores are the built-in cleanups; no cron is needed.
-func (s *Server) chores() []jobs.Job {
+// housework is the built-in cleanup; no cron is needed.
+func (s *Server) housework() []jobs.Job {
 	c, engine := s.in.Config, s.in.Engine
 	var after id.Family // where the sweep goes on; a restart begins anew
-	swept := func(n int, err error) (bool, error) { return n == sweepBatch, err }
+	sweep := func(table string, every time.Duration, rows func(ctx context.Context) (int, error)) jobs.Job {
+		return jobs.Job{Name: table, Every: every, Do: func(ctx context.Context) (bool, error) {
+			n, err := rows(ctx)
+			if err == nil {
+				s.chores.Swept(table, n)
+			}
+			return n == sweepBatch, err
+		}}
+	}
 	return []jobs.Job{
 		{Name: "families", Every: time.Minute, Do: func(ctx context.Context) (bool, error) {
 			next, deleted, err := engine.Families().Sweep(ctx, after, sweepBatch, c.Refresh(config.FirstParty), keepEnded)
@@ -108,20 +116,15 @@ func (s *Server) chores() []jobs.Job {
 				return false, err
 			}
 			after = next
-			s.metrics.Swept("families", deleted)
+			s.chores.Swept("families", deleted)
 			return !next.IsZero(), nil
 		}},
 		{Name: "floor", Every: time.Minute, Do: func(ctx context.Context) (bool, error) {
-			return swept(engine.Sessions().EndBelowFloor(ctx, sweepBatch))
+			n, err := engine.Sessions().EndBelowFloor(ctx, sweepBatch)
+			return n == sweepBatch, err
 		}},
-		{Name: "budgets", Every: 5 * time.Minute, Do: func(ctx context.Context) (bool, error) {
-			return swept(engine.Ledger().SweepBudgets(ctx, sweepBatch))
-		}},
-		{Name: "networks", Every: time.Hour, Do: func(ctx context.Context) (bool, error) {
-			return swept(engine.Logins().SweepNetworks(ctx, sweepBatch))
-		}},
-		{Name: "audit", Every: time.Hour, Do: func(ctx context.Context) (bool, error) {
-			return swept(engine.SweepAudit(ctx, c.AuditRetention, sweepBatch))
-		}},
+		sweep("budgets", 5*time.Minute, func(ctx context.Context) (int, error) { return engine.Ledger().SweepBudgets(ctx, sweepBatch) }),
+		sweep("networks", time.Hour, func(ctx context.Context) (int, error) { return engine.Logins().SweepNetworks(ctx, sweepBatch) }),
+		sweep("audit", time.Hour, func(ctx context.Context) (int, error) { return engine.SweepAudit(ctx, c.AuditRetention, sweepBatch) }),
 	}
 }

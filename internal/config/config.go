@@ -56,6 +56,9 @@ type Config struct {
 	LogFormat       string        `group:"settings" enum:"json,text" default:"json" help:"Format of the log on standard error."`
 }
 
+// DefaultIssuer is the issuer that nobody chose.
+const DefaultIssuer = "http://localhost:8080"
+
 // SQLitePath returns the path of the SQLite database; ok is false when the
 // configuration names another engine.
 func (c *Config) SQLitePath() (path string, ok bool) {

@@ -75,7 +75,7 @@ func TestConfig_defaultsAreThoseOfTheContract(t *testing.T) {
 			t.Errorf("%s is %s, want %s", name, pair[0], pair[1])
 		}
 	}
-	if c.Issuer != "http://localhost:8080" || c.Addr != "127.0.0.1:8080" || c.AdminAddr != "127.0.0.1:8081" || c.Audiences()[0] != c.Issuer {
+	if c.Issuer != config.DefaultIssuer || c.Addr != "127.0.0.1:8080" || c.AdminAddr != "127.0.0.1:8081" || c.Audiences()[0] != c.Issuer {
 		t.Errorf("issuer %s, addresses %s and %s, audience %s", c.Issuer, c.Addr, c.AdminAddr, c.Audiences())
 	}
 	if err := c.Keys().Validate(); err != nil {
