@@ -388,3 +388,52 @@ func TestExport_whatGatewaysTake(t *testing.T) {
 		t.Errorf("an unknown format: %v", err)
 	}
 }
+
+func TestBack_movesLaterStandbysBehind(t *testing.T) {
+	p := quick()
+	p.TokenLife = 48 * time.Hour // the first key stays long enough to meet the third
+	d := open4test(t, p)
+	first := d.signing(t, ES256)
+	d.custodian.Rotate(t.Context(), operator, ES256, time.Time{})
+	d.after(t, 24*time.Hour)
+	d.after(t, 24*time.Hour)
+	if want := []string{"sign ES256 1 retiring", "sign ES256 2 active", "sign ES256 3 published"}; !slices.Equal(d.lines(t, Sign, ES256), want) {
+		t.Fatalf("timetable %q, want %q", d.lines(t, Sign, ES256), want)
+	}
+	if _, err := d.custodian.Back(t.Context(), operator, ES256); err != nil {
+		t.Fatal(err)
+	}
+	d.after(t, 0)
+	if d.signing(t, ES256) != first {
+		t.Fatal("the former key does not sign")
+	}
+	d.after(t, 2160*time.Hour)
+	if want := []string{"sign ES256 1 retiring", "sign ES256 2 active", "sign ES256 3 published"}; !slices.Equal(d.lines(t, Sign, ES256), want) {
+		t.Fatalf("one period later %q, want %q: the second before the third", d.lines(t, Sign, ES256), want)
+	}
+}
+
+func TestRevoke_erasesInTheSameChangeAndBringsNobodyBack(t *testing.T) {
+	d := open4test(t, quick())
+	d.custodian.Rotate(t.Context(), operator, ES256, time.Time{})
+	d.after(t, 24*time.Hour)
+	second := d.signing(t, ES256)
+	d.move(3 * time.Hour) // the first key is gone, and every node sleeps
+	if got := d.lines(t, Sign, ES256)[0]; got != "sign ES256 1 gone" {
+		t.Fatal(got)
+	}
+	if _, err := d.custodian.Revoke(t.Context(), operator, second, false); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"sign ES256 1 gone", "sign ES256 2 revoked", "sign ES256 3 active"}; !slices.Equal(d.lines(t, Sign, ES256), want) {
+		t.Fatalf("timetable %q, want %q", d.lines(t, Sign, ES256), want)
+	}
+	for _, k := range d.store.ring.Keys {
+		if k.Algorithm == ES256 && k.Number < 3 && len(k.Sealed) > 0 {
+			t.Errorf("key %s still has material", k.Name())
+		}
+	}
+	if _, err := d.custodian.Back(t.Context(), operator, ES256); !fault.Is(err, fault.Conflict) {
+		t.Fatalf("back to a revoked or a gone key: %v", err)
+	}
+}

@@ -104,6 +104,14 @@ func (c *Custodian) emergency(by By, lives []Life, now time.Time, kid string, co
 	revoke(target, "")
 
 	mine := of(lives, target.Key.Purpose, target.Key.Algorithm)
+	// Who retired when the revoked key took over now retires when its successor
+	// does. What was gone by then must not come back into the key set, where
+	// no cache holds it: it is erased here, in case no node was awake to do so.
+	for _, l := range mine {
+		if l.State(now) == Gone && len(l.Key.Sealed) > 0 {
+			d.steps = append(d.steps, Step{Do: Destroy, Key: destroyed(l.Key), Why: "the key is gone"})
+		}
+	}
 	waiting := without(standbys(mine, now), kid)
 	if compromised {
 		for _, l := range waiting {

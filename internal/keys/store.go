@@ -97,7 +97,8 @@ type Change struct {
 // the one in the store. Nothing was written; read, decide and try again.
 var ErrRingChanged = errors.New("the key ring was changed by somebody else")
 
-// Store keeps the ring. Every method reads what was committed last (never a
+// Store keeps the ring for this room alone: who else changed it would make a
+// fresh store look used. Every method reads what was committed last (never a
 // replica), and any error but ErrRingChanged means: nothing was done, or nobody
 // knows. Instants are kept to the millisecond at least, and come back equal in
 // UTC.
