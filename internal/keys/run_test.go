@@ -109,6 +109,7 @@ func TestRun_readsEverySecondAndOnAHint(t *testing.T) {
 		done := make(chan error)
 		go func() { done <- r.Run(ctx) }()
 		time.Sleep(10*time.Second + time.Millisecond)
+		synctest.Wait()
 		if store.reads != 10 {
 			t.Errorf("%d reads in ten seconds", store.reads)
 		}
