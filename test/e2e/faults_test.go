@@ -1,0 +1,451 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"example.com/authserver/internal/store/storetest"
+)
+
+// cluster is a PostgreSQL server of one test, durable as in production, that
+// the test may stop and start.
+type cluster struct {
+	t    testing.TB
+	bin  string
+	dir  string
+	port string
+	as   *syscall.Credential // root may not run PostgreSQL
+}
+
+func newCluster(t *testing.T) *cluster {
+	t.Helper()
+	storetest.Postgres(t) // skips, or fails in CI, where there is no PostgreSQL
+	bin := os.Getenv("AUTHSERVER_TEST_POSTGRES_BIN")
+	if bin == "" {
+		t.Fatal("AUTHSERVER_TEST_POSTGRES_BIN is not set; scripts/with-postgres sets it")
+	}
+	_, port, _ := strings.Cut(freeAddr(t), ":")
+	dir, err := os.MkdirTemp("", "authserver-pg-*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &cluster{t: t, bin: bin, dir: dir, port: port}
+	if os.Getuid() == 0 {
+		u, err := user.Lookup("postgres")
+		if err != nil {
+			t.Fatal(err)
+		}
+		uid, _ := strconv.Atoi(u.Uid)
+		gid, _ := strconv.Atoi(u.Gid)
+		c.as = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+		if err := os.Chown(dir, uid, gid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() {
+		c.run("pg_ctl", "-D", c.data(), "-m", "immediate", "-w", "stop")
+		os.RemoveAll(dir)
+	})
+	if out, err := c.run("initdb", "-D", c.data(), "-U", "tester", "-A", "trust", "-E", "UTF8", "--no-locale"); err != nil {
+		t.Fatalf("initdb: %v\n%s", err, out)
+	}
+	c.start()
+	return c
+}
+
+func (c *cluster) data() string { return filepath.Join(c.dir, "data") }
+
+func (c *cluster) run(program string, args ...string) (string, error) {
+	cmd := exec.Command(filepath.Join(c.bin, program), args...)
+	cmd.Dir = c.dir
+	if c.as != nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: c.as}
+	}
+	log, err := os.CreateTemp("", "authserver-pg-log-*")
+	if err != nil {
+		return "", err
+	}
+	defer os.Remove(log.Name())
+	cmd.Stdout, cmd.Stderr = log, log // a file, because the server keeps it open
+	err = cmd.Run()
+	text, _ := os.ReadFile(log.Name())
+	return string(text), err
+}
+
+func (c *cluster) start() {
+	c.t.Helper()
+	out, err := c.run("pg_ctl", "-D", c.data(), "-w", "-l", filepath.Join(c.dir, "log"),
+		"-o", "-p "+c.port+" -c listen_addresses=127.0.0.1 -c unix_socket_directories="+c.dir+" -c max_connections=100", "start")
+	if err != nil {
+		c.t.Fatalf("start PostgreSQL: %v\n%s", err, out)
+	}
+}
+
+func (c *cluster) stop() {
+	c.t.Helper()
+	if out, err := c.run("pg_ctl", "-D", c.data(), "-m", "immediate", "-w", "stop"); err != nil {
+		c.t.Fatalf("stop PostgreSQL: %v\n%s", err, out)
+	}
+}
+
+func (c *cluster) url() string { return "postgres://tester@127.0.0.1:" + c.port + "/postgres" }
+
+// With the database gone under load nobody is logged out: every refusal is 503
+// with Retry-After, no cookie is touched, the key set is served, and when it is
+// back everybody goes on without a restart.
+func TestFaults_aDatabaseThatIsGoneLogsNobodyOut(t *testing.T) {
+	t.Run("postgres", func(t *testing.T) {
+		pg := newCluster(t)
+		n := newNode(t, "DATABASE_URL="+pg.url(), "RETRY_WINDOW=1s", "LOG_LEVEL=error").start()
+		const people = 12
+		tokens := make([]string, people)
+		for i := range tokens {
+			tokens[i] = n.person(fmt.Sprintf("p%d@example.com", i)).field("refresh_token")
+		}
+		cookie := n.must(200, "POST", "/v1/login", map[string]string{"email": "p0@example.com", "password": goodPassword, "transport": "cookie"}).Header.Get("Set-Cookie")
+		cookie, _, _ = strings.Cut(cookie, ";")
+		access := bearer(n.logIn("p0@example.com"))
+
+		stop := make(chan struct{})
+		var mu sync.Mutex
+		statuses := map[int]int{}
+		var all sync.WaitGroup
+		for i := range people {
+			all.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					a, err := call("POST", n.URL+"/v1/refresh", map[string]string{"refresh_token": tokens[i]})
+					if err != nil {
+						t.Errorf("client %d: %v", i, err)
+						return
+					}
+					mu.Lock()
+					statuses[a.Status]++
+					mu.Unlock()
+					switch a.Status {
+					case 200:
+						tokens[i] = a.field("refresh_token")
+					case 503:
+						if a.Header.Get("Retry-After") == "" || a.field("code") != "temporarily_unavailable" {
+							t.Errorf("503 without Retry-After or code: %s", a)
+						}
+						time.Sleep(20 * time.Millisecond)
+					default:
+						t.Errorf("client %d: %s", i, a)
+						return
+					}
+				}
+			})
+		}
+		time.Sleep(300 * time.Millisecond)
+		pg.stop()
+		time.Sleep(time.Second)
+		for what, a := range map[string]answer{
+			"refresh by cookie": n.must(503, "POST", "/v1/refresh", nil, "Cookie", cookie),
+			"login":             n.must(503, "POST", "/v1/login", map[string]string{"email": "p0@example.com", "password": goodPassword}),
+			"me":                n.must(503, "GET", "/v1/me", nil, access...),
+			"logout":            n.must(503, "POST", "/v1/logout", nil, "Cookie", cookie),
+			"registration":      n.must(503, "POST", "/v1/users", map[string]string{"email": "new@example.com", "password": goodPassword}),
+		} {
+			if a.Header.Get("Set-Cookie") != "" || a.Header.Get("Retry-After") == "" {
+				t.Errorf("%s while the database is gone: %v", what, a.Header)
+			}
+		}
+		n.must(200, "GET", "/.well-known/jwks.json", nil)
+		if a, err := call("GET", n.Ops+"/readyz", nil); err != nil || a.Status != 503 {
+			t.Errorf("/readyz: %v %s; want 503", err, a)
+		}
+		if a, err := call("GET", n.Ops+"/livez", nil); err != nil || a.Status != 200 {
+			t.Errorf("/livez: %v %s; want 200", err, a)
+		}
+		pg.start()
+		n.awaitReady(20 * time.Second)
+		time.Sleep(300 * time.Millisecond)
+		close(stop)
+		all.Wait()
+		for i, token := range tokens {
+			if a := n.must(200, "POST", "/v1/refresh", map[string]string{"refresh_token": token}); a.field("refresh_token") == "" {
+				t.Errorf("person %d: %s", i, a)
+			}
+		}
+		n.must(200, "POST", "/v1/refresh", nil, "Cookie", cookie)
+		for status := range statuses {
+			if status != 200 && status != 503 {
+				t.Errorf("statuses %v; want 200 and 503 alone", statuses)
+			}
+		}
+		if statuses[200] == 0 || statuses[503] == 0 {
+			t.Errorf("statuses %v; want some of 200 and of 503", statuses)
+		}
+		t.Logf("answers: %v", statuses)
+		audit(t, n)
+	})
+}
+
+// A family row that somebody holds locked costs its own client a 503, and
+// nobody else anything.
+func TestFaults_aLockedRowStopsNobodyElse(t *testing.T) {
+	t.Run("postgres", func(t *testing.T) {
+		url := storetest.Postgres(t)
+		n := newNode(t, "DATABASE_URL="+url, "LOG_LEVEL=error").start()
+		const people = 16
+		tokens := make([]string, people)
+		for i := range tokens {
+			tokens[i] = n.person(fmt.Sprintf("p%d@example.com", i)).field("refresh_token")
+		}
+		victim := n.person("victim@example.com")
+		conn, err := pgx.Connect(t.Context(), url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close(context.Background())
+		tx, err := conn.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tx.Exec(t.Context(), `SELECT id FROM families WHERE session_id = $1 FOR UPDATE`, victim.field("session_id")); err != nil {
+			t.Fatal(err)
+		}
+
+		locked := make(chan answer, 1)
+		go func() {
+			a, err := call("POST", n.URL+"/v1/refresh", map[string]string{"refresh_token": victim.field("refresh_token")})
+			if err != nil {
+				t.Error(err)
+			}
+			locked <- a
+		}()
+		var slowest time.Duration
+		var mu sync.Mutex
+		count := 0
+		until := time.Now().Add(5 * time.Second)
+		var all sync.WaitGroup
+		for i := range people {
+			all.Go(func() {
+				for time.Now().Before(until) {
+					begun := time.Now()
+					a, err := call("POST", n.URL+"/v1/refresh", map[string]string{"refresh_token": tokens[i]})
+					took := time.Since(begun)
+					if err != nil || a.Status != 200 {
+						t.Errorf("client %d: %v %s", i, err, a)
+						return
+					}
+					tokens[i] = a.field("refresh_token")
+					mu.Lock()
+					count++
+					slowest = max(slowest, took)
+					mu.Unlock()
+				}
+			})
+		}
+		a := <-locked
+		if a.Status != 503 || a.Header.Get("Retry-After") == "" {
+			t.Errorf("the locked family: %s; want 503 with Retry-After", a)
+		}
+		all.Wait()
+		if slowest > 2*time.Second || count < 500 {
+			t.Errorf("the others: %d refreshes, the slowest took %s", count, slowest)
+		}
+		t.Logf("%d refreshes beside a locked row, the slowest took %s", count, slowest)
+		if err := tx.Rollback(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		n.must(200, "POST", "/v1/refresh", map[string]string{"refresh_token": victim.field("refresh_token")})
+		audit(t, n)
+	})
+}
+
+// Dangerous and ambiguous starts are refused with what was seen, what was
+// expected and what to change.
+func TestServe_refusesDangerousStarts(t *testing.T) {
+	refused := func(t *testing.T, n *node, code int, words ...string) {
+		t.Helper()
+		n.launch()
+		if got := n.wait(20 * time.Second); got != code {
+			t.Errorf("exit code %d, want %d", got, code)
+		}
+		log := n.log.String()
+		for _, w := range append(words, "error: ") {
+			if !strings.Contains(log, w) {
+				t.Errorf("the message does not say %q:\n%s", w, log)
+			}
+		}
+	}
+	t.Run("sqlite/settings", func(t *testing.T) {
+		refused(t, newNode(t, "ISSUER=http://auth.example.com"), 78, "AUTHSERVER_ISSUER", "http://auth.example.com", "https://auth.example.com")
+		refused(t, newNode(t, "ACCESS_TTL=ten"), 78, "access-ttl", "ten")
+		refused(t, newNode(t, "KEY_LEAD=1m"), 78, "AUTHSERVER_KEY_LEAD", "AUTHSERVER_JWKS_MAX_AGE", "20m0s")
+	})
+	t.Run("sqlite/second server", func(t *testing.T) {
+		first := newNode(t).start()
+		second := newNode(t, "DATA_DIR="+first.Dir)
+		refused(t, second, 5, "authserver.db")
+		first.kill() // leaves the lock file, and no lock
+		second.start()
+	})
+	t.Run("sqlite/port in use", func(t *testing.T) {
+		first := newNode(t).start()
+		refused(t, newNode(t, "ADDR="+strings.TrimPrefix(first.URL, "http://")), 5, "AUTHSERVER_ADDR")
+	})
+	engines(t, func(t *testing.T, settings []string) {
+		t.Run("issuer", func(t *testing.T) {
+			n := newNode(t, append(settings, "ISSUER=https://one.example.com")...).start()
+			n.terminate()
+			n.env = append(n.env, "AUTHSERVER_ISSUER=https://two.example.com")
+			refused(t, n, 78, "https://one.example.com", "https://two.example.com", "set-issuer")
+			n.mustCLI("", "config", "set-issuer", "https://two.example.com", "--yes")
+			n.start()
+		})
+	})
+	engines(t, func(t *testing.T, settings []string) {
+		t.Run("master key", func(t *testing.T) {
+			n := newNode(t, append(settings, "MASTER_KEY="+masterKey)...).start()
+			token := n.person("ada@example.com").field("refresh_token")
+			n.terminate()
+			const other = "OTg3NjU0MzIxMGFiY2RlZjk4NzY1NDMyMTBhYmNkZWY="
+			n.env = append(n.env, "AUTHSERVER_MASTER_KEY="+other)
+			refused(t, n, 78, "AUTHSERVER_MASTER_KEY")
+			// Both keys, rewrap, and then the new one alone.
+			n.env = append(n.env, "AUTHSERVER_MASTER_KEY_FORMER="+masterKey)
+			n.start()
+			n.mustCLI("", "keys", "rewrap")
+			n.terminate()
+			n.env = append(n.env, "AUTHSERVER_MASTER_KEY_FORMER=")
+			n.start()
+			n.must(200, "POST", "/v1/refresh", map[string]string{"refresh_token": token})
+		})
+	})
+	t.Run("postgres/schema", func(t *testing.T) {
+		url := storetest.Postgres(t)
+		n := newNode(t, "DATABASE_URL="+url).start()
+		n.terminate()
+		conn, err := pgx.Connect(t.Context(), url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close(context.Background())
+		if _, err := conn.Exec(t.Context(), `UPDATE schema_info SET compatible_from = 9999`); err != nil {
+			t.Fatal(err)
+		}
+		refused(t, n, 5, "9999")
+	})
+}
+
+// What was handed out is found nowhere: not in the database, not in the log,
+// not in the metrics.
+func TestSecrets_areFoundNowhere(t *testing.T) {
+	t.Run("postgres", func(t *testing.T) {
+		url := storetest.Postgres(t)
+		n := newNode(t, "DATABASE_URL="+url, "LOG_LEVEL=debug").start()
+		first := n.person("ada@example.com")
+		second := n.must(200, "POST", "/v1/refresh", map[string]string{"refresh_token": first.field("refresh_token")}, "Idempotency-Key", "a-retry-key-of-mine")
+		n.must(401, "POST", "/v1/login", map[string]string{"email": "ada@example.com", "password": "a wrong password indeed"})
+		n.must(401, "GET", "/v1/me?access_token=query-token-here", nil)
+		metrics, err := call("GET", n.Ops+"/metrics", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dump, err := exec.Command(filepath.Join(os.Getenv("AUTHSERVER_TEST_POSTGRES_BIN"), "pg_dump"), "--inserts", url).Output()
+		if err != nil {
+			t.Fatalf("pg_dump: %v", err)
+		}
+		if !strings.Contains(string(dump), "ada@example.com") {
+			t.Fatal("the dump is not of this database")
+		}
+		for place, text := range map[string]string{"database": string(dump), "log": n.log.String(), "metrics": string(metrics.Body)} {
+			for _, a := range []answer{first, second} {
+				for _, name := range []string{"access_token", "refresh_token"} {
+					whole := a.field(name)
+					signature := whole[strings.LastIndexAny(whole, "._")+1:]
+					if strings.Contains(text, whole) || strings.Contains(text, signature) {
+						t.Errorf("%s of an answer is in the %s", name, place)
+					}
+				}
+			}
+			for _, s := range []string{goodPassword, "a wrong password indeed", "a-retry-key-of-mine", "query-token-here"} {
+				if strings.Contains(text, s) {
+					t.Errorf("%q is in the %s", s, place)
+				}
+			}
+		}
+		for line := range strings.Lines(n.log.String()) {
+			if !strings.HasPrefix(line, "{") {
+				continue
+			}
+			var event map[string]any
+			if err := json.Unmarshal([]byte(line), &event); err != nil || event["time"] == nil || event["level"] == nil || event["msg"] == nil {
+				t.Errorf("not a log event: %v: %s", err, line)
+			}
+		}
+	})
+}
+
+// Ten thousand wrong passwords from a hundred networks, and the owner logs in
+// at once: from a known network, and from elsewhere with a living token.
+func TestLogin_outsidersCannotLockTheOwnerOut(t *testing.T) {
+	tries := map[string]int{"sqlite": 100, "postgres": 15} // of each of 100 networks
+	engines(t, func(t *testing.T, settings []string) {
+		n := newNode(t, append(settings, "TRUSTED_PROXIES=127.0.0.0/8", "LOG_LEVEL=error")...).start()
+		from := func(ip string) []string { return []string{"X-Forwarded-For", ip} }
+		n.must(201, "POST", "/v1/users", map[string]string{"email": "ada@example.com", "password": goodPassword}, from("198.51.100.1")...)
+		good := map[string]string{"email": "ada@example.com", "password": goodPassword}
+		home := n.must(200, "POST", "/v1/login", good, from("198.51.100.1")...)
+
+		engine := filepath.Base(t.Name())
+		var mu sync.Mutex
+		statuses := map[int]int{}
+		var all sync.WaitGroup
+		for network := range 100 {
+			all.Go(func() {
+				for range tries[engine] {
+					a, err := call("POST", n.URL+"/v1/login", map[string]string{"email": "ada@example.com", "password": "a wrong password"},
+						"X-Forwarded-For", fmt.Sprintf("203.0.113.%d", network))
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					for a.Status == http.StatusServiceUnavailable { // the hash queue: ask again
+						time.Sleep(50 * time.Millisecond)
+						if a, err = call("POST", n.URL+"/v1/login", map[string]string{"email": "ada@example.com", "password": "a wrong password"},
+							"X-Forwarded-For", fmt.Sprintf("203.0.113.%d", network)); err != nil {
+							t.Error(err)
+							return
+						}
+					}
+					mu.Lock()
+					statuses[a.Status]++
+					mu.Unlock()
+				}
+			})
+		}
+		all.Wait()
+		if statuses[401] == 0 || statuses[429] == 0 || len(statuses) != 2 {
+			t.Errorf("the guesses: %v; want 401 and 429", statuses)
+		}
+		// Ten free guesses of each network, and what the back-off lets through.
+		if verified := statuses[401]; verified > 100*16 {
+			t.Errorf("%d guesses were verified", verified)
+		}
+		n.must(200, "POST", "/v1/login", good, from("198.51.100.1")...)
+		n.must(200, "POST", "/v1/login", good, append(from("203.0.113.7"), bearer(home)...)...)
+		t.Logf("%d guesses: %v", 100*tries[engine], statuses)
+	})
+}
