@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"example.com/authserver/internal/audit"
 	"example.com/authserver/internal/fault"
 	"example.com/authserver/internal/id"
 	"example.com/authserver/internal/limit"
@@ -69,7 +70,7 @@ func (r *Registry) Register(ctx context.Context, reg Registration) (User, error)
 		return User{}, fault.New(fault.TooManyRequests, "This network asked for too many addresses that have an account already.").After(wait).WithReason("registration_throttled")
 	}
 	user, err := r.create(ctx, NewUser{
-		ID: id.NewUser(), Email: email, Network: reg.Network, Actor: "user", RequestID: reg.RequestID,
+		ID: id.NewUser(), Email: email, Network: reg.Network, Actor: audit.ByUser, RequestID: reg.RequestID,
 	}, reg.Password)
 	if errors.Is(err, ErrEmailTaken) {
 		return User{}, fault.New(fault.EmailTaken, "An account with this e-mail address exists.")

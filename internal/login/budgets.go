@@ -27,8 +27,8 @@ var (
 // budgets, too, so that being throttled says nothing.
 func chargesFor(key string, r Request, cred Credential) []limit.Charge {
 	switch {
-	case r.Live != nil && r.Live.User == cred.User.ID:
-		return []limit.Charge{{Budget: limit.BudgetOf("login/session", key, r.Live.Session.String()), Allowance: familiar}}
+	case !r.LiveUser.IsZero() && r.LiveUser == cred.User.ID:
+		return []limit.Charge{{Budget: limit.BudgetOf("login/session", key, r.LiveSession.String()), Allowance: familiar}}
 	case cred.KnownNetwork:
 		return []limit.Charge{{Budget: limit.BudgetOf("login/known", key, r.Network), Allowance: familiar}}
 	default:

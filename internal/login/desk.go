@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"example.com/authserver/internal/account"
+	"example.com/authserver/internal/audit"
 	"example.com/authserver/internal/fault"
 	"example.com/authserver/internal/id"
 	"example.com/authserver/internal/limit"
@@ -37,12 +38,13 @@ type Request struct {
 	Transport  refresh.Transport
 	Admin      bool // the admin API's audience is asked for
 
-	// Live is the living family of a token or cookie that came along; nil when
-	// none did. One of the same account earns a budget of its own.
-	Live *refresh.Family
-	// LiveCookie reports that it came as the cookie, whose session this login
-	// replaces.
-	LiveCookie bool
+	// LiveUser and LiveSession are those of a living token or cookie that came
+	// along; zero when none did. One of the same account earns a budget of its
+	// own.
+	LiveUser    id.User
+	LiveSession id.Session
+	// Replaces is the session of a living cookie that came along; it ends.
+	Replaces id.Session
 
 	Network   string // of the client, see limit.Network
 	IP        string
@@ -173,13 +175,10 @@ func (d *Desk) opening(ctx context.Context, r Request, cred Credential, verdict 
 	o := Opening{
 		Session: id.NewSession(), Kind: session.Browser, DeviceName: r.DeviceName,
 		AbsoluteTTL: d.policy.SessionTTL, CredentialVersion: cred.User.CredentialVersion,
-		Network: r.Network, Actor: "user", RequestID: r.RequestID,
+		Replaces: r.Replaces, Network: r.Network, Actor: audit.ByUser, RequestID: r.RequestID,
 	}
 	if r.Remember {
 		o.AbsoluteTTL = d.policy.RememberTTL
-	}
-	if r.Live != nil && r.LiveCookie {
-		o.Replaces = r.Live.Session
 	}
 	if verdict.Stale {
 		// A full queue is no reason to refuse a right password: the hash is
@@ -258,7 +257,7 @@ func (d *Desk) ChangePassword(ctx context.Context, c PasswordChange) (ended int,
 	}
 	ended, err = d.accounts.ChangePassword(ctx, account.PasswordChange{
 		User: c.User, Version: cred.User.CredentialVersion, Hash: hash.Encoded, Scheme: hash.Scheme.String(),
-		Keep: c.Session, Actor: "user", RequestID: c.RequestID,
+		Keep: c.Session, Actor: audit.ByUser, RequestID: c.RequestID,
 	})
 	switch {
 	case errors.Is(err, account.ErrChanged), errors.Is(err, account.ErrNotFound):

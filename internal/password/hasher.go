@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"runtime"
 	"time"
@@ -46,9 +45,6 @@ func (h Hash) String() string { return h.Scheme.String() + " " + secret.Redacted
 
 // Format implements fmt.Formatter: no verb prints the hash.
 func (h Hash) Format(f fmt.State, _ rune) { io.WriteString(f, h.String()) }
-
-// LogValue implements slog.LogValuer.
-func (h Hash) LogValue() slog.Value { return slog.StringValue(h.String()) }
 
 // MarshalText implements encoding.TextMarshaler.
 func (h Hash) MarshalText() ([]byte, error) { return []byte(h.String()), nil }

@@ -67,10 +67,9 @@ func (d *Door) logIn(s *wire.Scope, w http.ResponseWriter, r *http.Request) erro
 	if transport != "" {
 		req.Transport = refresh.Transport(transport)
 	}
-	if req.Live, err = d.liveCookie(r); err != nil {
+	if err = d.recognise(s, r, &req); err != nil {
 		return err
 	}
-	req.LiveCookie = req.Live != nil
 	alg, err := d.canSign() // before a session is opened that nobody could use
 	if err != nil {
 		return err
@@ -100,9 +99,42 @@ func checkNames(r login.Request) error {
 	return nil
 }
 
+// recognise notes whether a living cookie or access token came with a login. It
+// earns its owner a budget of wrong passwords that no stranger can use up; the
+// cookie's session, moreover, ends with the login. A token that is no longer
+// good is no reason to refuse a login.
+func (d *Door) recognise(s *wire.Scope, r *http.Request, req *login.Request) error {
+	family, err := d.liveCookie(r)
+	if err != nil {
+		return err
+	}
+	if family != nil {
+		req.LiveUser, req.LiveSession, req.Replaces = family.User, family.Session, family.Session
+		return nil
+	}
+	if r.Header["Authorization"] == nil {
+		return nil
+	}
+	stranger := *s // whom a mere companion speaks of is not whom the event tells of
+	who, err := d.bearer.Read(&stranger, r)
+	if fault.Is(err, fault.Unavailable) {
+		return err
+	}
+	if err != nil || who.Expired {
+		return nil
+	}
+	standing, err := d.Sessions.Standing(r.Context(), who.Session, who.User, d.Refresh(who.Client))
+	if err != nil {
+		return fault.Trouble(err)
+	}
+	if standing.Alive {
+		req.LiveUser, req.LiveSession = who.User, who.Session
+	}
+	return nil
+}
+
 // liveCookie returns the living family of the cookie that came with a login, if
-// one did. It earns its owner a budget of wrong passwords that no stranger can
-// use up, and its session ends with the login.
+// one did.
 func (d *Door) liveCookie(r *http.Request) (*refresh.Family, error) {
 	cookies := d.jar.find(r)
 	if len(cookies) == 0 {
