@@ -5,8 +5,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-GOFLAGS_BUILD := -trimpath -ldflags="-s -w -X main.version=$(VERSION)"
+# VERSION names a release; without it the program says the one it has in its source.
+VERSION ?=
+BUILD_FLAGS := -trimpath -ldflags="-s -w $(VERSION:%=-X example.com/authserver/internal/app.version=%)"
 TOOLS := bin/tools
 ARGS ?=
 PKG ?=
@@ -22,8 +23,8 @@ run: build ## build the server and run it with SQLite in ./data (ARGS="--flag ..
 	@exec bin/authserver serve $(ARGS)
 
 .PHONY: build
-build: ## build bin/authserver, static
-	@CGO_ENABLED=0 go build $(GOFLAGS_BUILD) -o bin/authserver ./cmd/authserver
+build: ## build bin/authserver, static (VERSION=1.2.3 for a release)
+	@CGO_ENABLED=0 go build $(BUILD_FLAGS) -o bin/authserver ./cmd/authserver
 
 .PHONY: test
 test: ## run every test, with race detector, PostgreSQL and browser (PKG=./internal/x for some)
