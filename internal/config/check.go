@@ -53,8 +53,8 @@ func (c *Config) Check() []Problem {
 	if path, ok := c.SQLitePath(); ok && path == "" {
 		bad("database-url", "sqlite: without a path", "sqlite:PATH", "")
 	}
-	if c.DatabaseConns < 0 || c.DatabaseConns > 10_000 {
-		bad("database-conns", strconv.Itoa(c.DatabaseConns), "0 to 10000", "")
+	if c.DatabaseConns != 0 && (c.DatabaseConns < 8 || c.DatabaseConns > 10_000) {
+		bad("database-conns", strconv.Itoa(c.DatabaseConns), "0, or 8 to 10000", "batches of refreshes have connections of their own, which count")
 	}
 	if !c.MasterKey.IsEmpty() {
 		if _, err := keys.ParseMasterKey(c.MasterKey.Reveal()); err != nil {

@@ -24,7 +24,7 @@ type Config struct {
 	AdminExpose     []string       `group:"settings" placeholder:"NAME" help:"What the operations listener serves off loopback besides health and metrics: admin, pprof."`
 	AdminHosts      []string       `group:"settings" placeholder:"HOST" help:"Host names that requests to the admin API and the profiles may carry, besides localhost and IP addresses."`
 	DatabaseURL     secret.Text    `group:"settings" placeholder:"URL" help:"postgres://... or sqlite:PATH. Empty: SQLite in the data directory. DATABASE_URL is honoured, too."`
-	DatabaseConns   int            `group:"settings" placeholder:"N" default:"0" help:"Connections to Postgres at most, for this node. 0: four for each core, at least 8."`
+	DatabaseConns   int            `group:"settings" placeholder:"N" default:"0" help:"Connections to Postgres at most, for this node. 8 at least. 0: four for each core, at least 8."`
 	DataDir         string         `group:"settings" placeholder:"DIR" default:"data" help:"Directory of the SQLite database and of the master key file, where those are used."`
 	MasterKey       secret.Text    `group:"settings" placeholder:"KEY" help:"The key that seals private keys in the database: 32 bytes as base64 or hex. Empty: the file master.key in the data directory, made at the first start."`
 	MasterKeyFormer []secret.Text  `group:"settings" placeholder:"KEY" help:"Former master keys, still needed until keys rewrap has run."`

@@ -171,6 +171,7 @@ func TestCheck_namesClassicMistakes(t *testing.T) {
 		"AUTHSERVER_DATABASE_URL=mysql://root:hunter2@localhost/db": {"AUTHSERVER_DATABASE_URL", "mysql", "postgres://"},
 		"AUTHSERVER_KEY_ALGORITHMS=HS256":                           {"AUTHSERVER_KEY_ALGORITHMS", "HS256", "ES256"},
 		"AUTHSERVER_PASSWORD_MEMORY=1024":                           {"AUTHSERVER_PASSWORD_MEMORY", "1024", "19456"},
+		"AUTHSERVER_DATABASE_CONNS=4":                               {"AUTHSERVER_DATABASE_CONNS", "4", "8 to"},
 		"AUTHSERVER_ADMIN_EXPOSE=everything":                        {"AUTHSERVER_ADMIN_EXPOSE", "everything", "pprof"},
 	} {
 		c, _, err := read(t, "", []string{env})

@@ -1,0 +1,94 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/authserver/internal/store/storetest"
+)
+
+// Ten nodes started at once on an empty database end with one active key per
+// algorithm, and every node serves the same bytes.
+func TestServe_tenNodesStartTogetherOnAnEmptyDatabase(t *testing.T) {
+	t.Run("postgres", func(t *testing.T) {
+		settings := []string{"DATABASE_URL=" + storetest.Postgres(t), "MASTER_KEY=" + masterKey, "DATABASE_CONNS=8", "LOG_LEVEL=error"}
+		nodes := make([]*node, 10)
+		for i := range nodes {
+			nodes[i] = newNode(t, settings...)
+		}
+		for _, n := range nodes {
+			n.launch()
+		}
+		for _, n := range nodes {
+			n.awaitReady(time.Minute)
+		}
+		first := nodes[0].must(200, "GET", "/.well-known/jwks.json", nil)
+		if strings.Count(string(first.Body), `"kid"`) != 2 {
+			t.Errorf("the key set is %s; want one ES256 and one RS256 key", first.Body)
+		}
+		for _, n := range nodes[1:] {
+			other := n.must(200, "GET", "/.well-known/jwks.json", nil)
+			if string(other.Body) != string(first.Body) || other.Header.Get("ETag") != first.Header.Get("ETag") {
+				t.Errorf("%s serves other bytes:\n%s\n%s", n.URL, first.Body, other.Body)
+			}
+		}
+		// A token made by any node is good at every other one.
+		token := nodes[3].person("ada@example.com")
+		for _, n := range nodes {
+			n.must(200, "GET", "/v1/me", nil, bearer(token)...)
+		}
+	})
+}
+
+// Without a shared master key a second node does not join, and says why.
+func TestServe_aNodeWithAnotherMasterKeyDoesNotJoin(t *testing.T) {
+	t.Run("postgres", func(t *testing.T) {
+		settings := []string{"DATABASE_URL=" + storetest.Postgres(t)}
+		first := newNode(t, settings...).start()
+		if !strings.Contains(first.log.String(), "every other node and the next deployment need this file") {
+			t.Errorf("the first node does not say that its master key file is needed elsewhere:\n%s", first.log)
+		}
+		second := newNode(t, settings...)
+		second.launch()
+		if code := second.wait(20 * time.Second); code != 78 {
+			t.Errorf("exit code %d, want 78", code)
+		}
+		if log := second.log.String(); !strings.Contains(log, "AUTHSERVER_MASTER_KEY") || !strings.Contains(log, "master.key") {
+			t.Errorf("the message does not name the master key:\n%s", log)
+		}
+	})
+}
+
+// Exit codes of the contract, where there is no database to speak of.
+func TestCLI_exitCodes(t *testing.T) {
+	n := newNode(t)
+	for _, c := range []struct {
+		args []string
+		env  string
+		code int
+		say  string
+	}{
+		{[]string{"version"}, "", 0, ""},
+		{[]string{"--help"}, "", 0, ""},
+		{[]string{"frobnicate"}, "", 2, "error: "},
+		{[]string{"serve", "--no-such-flag"}, "", 2, "error: "},
+		{[]string{"users", "list", "--limit", "many"}, "", 2, "error: "},
+		{[]string{"users", "show", "neither-address-nor-id"}, "", 2, "error: "},
+		{[]string{"users", "show", "nobody@example.com"}, "", 3, "hint: "},
+		{[]string{"explain", "0123456789"}, "", 3, "error: "},
+		{[]string{"token", "verify", "a.b.c"}, "", 3, ""},
+		{[]string{"users", "list"}, "AUTHSERVER_DATABASE_URL=postgres://nobody@127.0.0.1:1/none", 4, "error: "},
+		{[]string{"doctor", "--live"}, "", 4, "hint: "},
+		{[]string{"users", "list"}, "AUTHSERVER_ISSUER=http://auth.example.com", 78, "AUTHSERVER_ISSUER"},
+		{[]string{"config", "check"}, "AUTHSERVER_ACCESS_TTL=soon", 78, "access-ttl"},
+		{[]string{"config", "check", "--config", "/does/not/exist.yaml"}, "", 78, "/does/not/exist.yaml"},
+	} {
+		m := *n
+		m.env = append(append([]string{}, n.env...), c.env)
+		_, errs, code := m.cli("", c.args...)
+		if code != c.code || !strings.Contains(errs, c.say) {
+			t.Errorf("%v with %q: exit code %d, %q; want %d, %q", c.args, c.env, code, errs, c.code, c.say)
+		}
+	}
+}
