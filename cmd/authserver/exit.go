@@ -43,10 +43,6 @@ func configError(err error) error {
 	return fail(exitConfig, err, "authserver config check; authserver config docs prints every setting")
 }
 
-func notFound(format string, args ...any) error {
-	return fail(exitNotFound, fmt.Errorf(format, args...), "")
-}
-
 // errNegative is a negative answer that was printed already.
 var errNegative = errors.New("")
 

@@ -54,7 +54,7 @@ func cgroupLimits(root fs.FS) []int64 {
 		if len(fields) != 3 {
 			continue
 		}
-		mount, file := "", ""
+		var mount, file string
 		switch controllers := "," + fields[1] + ","; {
 		case fields[0] == "0" && fields[1] == "":
 			mount, file = "sys/fs/cgroup", "memory.max"

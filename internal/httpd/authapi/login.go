@@ -117,11 +117,11 @@ func (d *Door) recognise(s *wire.Scope, r *http.Request, req *login.Request) err
 	}
 	stranger := *s // whom a mere companion speaks of is not whom the event tells of
 	who, err := d.bearer.Read(&stranger, r)
-	if fault.Is(err, fault.Unavailable) {
-		return err
-	}
-	if err != nil || who.Expired {
+	switch {
+	case fault.Is(err, fault.TokenInvalid), who.Expired:
 		return nil
+	case err != nil:
+		return err
 	}
 	standing, err := d.Sessions.Standing(r.Context(), who.Session, who.User, d.Refresh(who.Client))
 	if err != nil {
