@@ -1,0 +1,35 @@
+package sqlite
+
+import (
+	"context"
+	"time"
+)
+
+// Leases implements store.Leases.
+type Leases struct{ db *DB }
+
+// Hold implements store.Leases.
+func (s Leases) Hold(ctx context.Context, name, holder string, ttl time.Duration) (held bool, err error) {
+	err = s.db.write(ctx, "lease.hold", func(t *tx) error {
+		n, err := t.exec(`-- name: lease.hold
+			INSERT INTO leases (name, holder, until) VALUES (?1, ?2, ?3)
+			ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
+				WHERE leases.holder = excluded.holder OR leases.until <= ?4`,
+			name, holder, t.now.Add(ttl), t.now)
+		held = n > 0
+		if err == nil && !held {
+			return errNothing
+		}
+		return err
+	})
+	return held && err == nil, err
+}
+
+// Release implements store.Leases.
+func (s Leases) Release(ctx context.Context, name, holder string) error {
+	return s.db.write(ctx, "lease.release", func(t *tx) error {
+		_, err := t.exec(`-- name: lease.release
+			DELETE FROM leases WHERE name = ? AND holder = ?`, name, holder)
+		return err
+	})
+}

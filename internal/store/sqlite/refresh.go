@@ -1,0 +1,287 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"example.com/authserver/internal/audit"
+	"example.com/authserver/internal/id"
+	"example.com/authserver/internal/refresh"
+)
+
+// Families implements refresh.Store.
+type Families struct{ db *DB }
+
+// BatchLimits implements refresh.Store. There is one writer, so one batch is
+// under way at a time; beyond 128 members the pages of the batch, and not its
+// commit, are what takes the time.
+func (Families) BatchLimits() refresh.BatchLimits { return refresh.BatchLimits{Size: 128, InFlight: 1} }
+
+// selectFamily reads families with what is read along.
+const selectFamily = `
+		SELECT f.id, f.session_id, f.user_id, f.client, f.secret_hash, f.scope, f.audience, f.auth_time, f.amr,
+			f.binding, f.transport, f.rotates, f.idle_ttl, f.born_at, f.absolute_end,
+			f.user_agent, f.ip, f.sender, f.generation, f.head_key, f.foreign_streak, f.foreign_seen, f.key_fresh,
+			f.head_born, f.used_at, f.retry_key, f.late_at,
+			f.ended_at, f.end_reason, f.end_request, f.refused_at, f.refused_as, f.refused_request,
+			u.disabled_at IS NOT NULL, u.roles, coalesce((SELECT floor FROM server_state), 0)
+		FROM families f JOIN users u ON u.id = f.user_id `
+
+// family reads one family; nil when there is none.
+func (c *conn) family(fid id.Family) (*refresh.Family, error) {
+	var f refresh.Family
+	found, err := c.one(`-- name: refresh.family`+selectFamily+`
+		WHERE f.id = ?`, []any{fid}, func(r *row) { scanFamily(r, &f) })
+	if err != nil || !found {
+		return nil, err
+	}
+	return &f, nil
+}
+
+func scanFamily(r *row, f *refresh.Family) {
+	r.fill(f.ID[:])
+	r.fill(f.Session[:])
+	r.fill(f.User[:])
+	f.Client = r.text()
+	r.fill(f.SecretHash[:])
+	f.Scope = r.text()
+	f.Audience = r.list()
+	f.AuthTime = r.instant()
+	f.AMR = r.list()
+	f.Binding = refresh.Binding(r.text())
+	f.Transport = refresh.Transport(r.text())
+	f.Rotates = r.boolean()
+	f.IdleTTL = r.duration()
+	f.BornAt = r.instant()
+	f.AbsoluteEnd = r.instant()
+
+	f.UserAgent = r.text()
+	f.IP = r.text()
+	r.fill(f.Sender[:])
+	f.Generation = int32(r.integer())
+	f.HeadKey = uint8(r.integer())
+	f.ForeignStreak = int16(r.integer())
+	f.ForeignSeen = r.boolean()
+	f.KeyFresh = r.boolean()
+	f.HeadBorn = r.instant()
+	f.UsedAt = r.instant()
+	r.fill(f.RetryKey[:])
+	f.LateAt = r.instant()
+
+	f.EndedAt = r.instant()
+	f.EndReason = refresh.EndReason(r.text())
+	f.EndRequest = r.text()
+	f.RefusedAt = r.instant()
+	f.RefusedAs = refresh.Reason(r.text())
+	f.RefusedRequest = r.text()
+
+	f.Disabled = r.boolean()
+	f.Roles = r.list()
+	f.Floor = r.instant()
+}
+
+// RotateBatch implements refresh.Store. With the write lock held nothing moves
+// between a read and the write, so the condition is not a copy of row 6 in SQL
+// but Judge itself, and so is the effect. This is also faster than one UPDATE
+// with the condition and RETURNING: 36 returned columns cost more than a second
+// prepared statement.
+func (s Families) RotateBatch(ctx context.Context, batch []refresh.Call) ([]*refresh.Outcome, error) {
+	outcomes := make([]*refresh.Outcome, len(batch))
+	err := s.db.write(ctx, "refresh.rotate", func(t *tx) error {
+		rotated := 0
+		for i, call := range batch {
+			f, err := t.family(call.Attempt.Family)
+			if err != nil {
+				return err
+			}
+			out := refresh.Judge(f, call.Attempt, t.now, call.Policy)
+			if out.Row != 6 {
+				continue
+			}
+			if err := t.writeMoving(&out.Next); err != nil {
+				return fmt.Errorf("family %s: %w", out.Next.ID, err)
+			}
+			outcomes[i] = &out
+			rotated++
+		}
+		if rotated == 0 {
+			return errNothing
+		}
+		return nil
+	})
+	switch {
+	case err == nil:
+		return outcomes, nil
+	case isRefusal(err):
+		return nil, fmt.Errorf("%w: %w", refresh.ErrRefused, err)
+	default:
+		return nil, err
+	}
+}
+
+// writeMoving writes what a verdict may move.
+func (t *tx) writeMoving(n *refresh.Family) error {
+	var retryKey any
+	if n.RetryKey != (refresh.RetryKey{}) {
+		retryKey = n.RetryKey[:]
+	}
+	_, err := t.exec(`-- name: refresh.write_moving
+		UPDATE families SET user_agent = ?, ip = ?, sender = ?, generation = ?, head_key = ?,
+			foreign_streak = ?, foreign_seen = ?, key_fresh = ?, head_born = ?, used_at = ?,
+			retry_key = ?, late_at = ?, refused_at = ?, refused_as = ?, refused_request = ?
+		WHERE id = ?`,
+		n.UserAgent, n.IP, n.Sender[:], n.Generation, n.HeadKey,
+		n.ForeignStreak, n.ForeignSeen, n.KeyFresh, n.HeadBorn, n.UsedAt,
+		retryKey, n.LateAt, n.RefusedAt, textOrNull(string(n.RefusedAs)), textOrNull(n.RefusedRequest), n.ID)
+	return err
+}
+
+func textOrNull(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
+}
+
+// Redeem implements refresh.Store.
+func (s Families) Redeem(ctx context.Context, c refresh.Call, wait time.Duration) (refresh.Outcome, error) {
+	f, now, err := s.Family(ctx, c.Attempt.Family)
+	if err != nil {
+		return refresh.Outcome{}, err
+	}
+	out := refresh.Judge(f, c.Attempt, now, c.Policy)
+	if !effective(out) {
+		return out, nil
+	}
+	err = s.db.writeWithin(ctx, "refresh.settle", wait, func(t *tx) error {
+		f, err := t.family(c.Attempt.Family)
+		if err != nil {
+			return err
+		}
+		out = refresh.Judge(f, c.Attempt, t.now, c.Policy)
+		if !effective(out) {
+			return errNothing
+		}
+		if out.Writes {
+			if err := t.writeMoving(&out.Next); err != nil {
+				return err
+			}
+		}
+		if err := t.addEvents(tell(f, c.Attempt, out)...); err != nil {
+			return err
+		}
+		if out.Ends {
+			_, _, err = endFamilies(t, ending{
+				user: f.User, families: []id.Family{f.ID},
+				reason: refresh.EndedByReuse, actor: audit.BySystem, requestID: c.Attempt.RequestID,
+			})
+		}
+		return err
+	})
+	switch {
+	case err == nil:
+		return out, nil
+	case isBusy(err):
+		return refresh.Outcome{}, fmt.Errorf("%w: %w", refresh.ErrLocked, err)
+	default:
+		return refresh.Outcome{}, err
+	}
+}
+
+func effective(out refresh.Outcome) bool { return out.Writes || out.Ends || len(out.Events) > 0 }
+
+// tell makes the audit events of an outcome: f is the family as it was.
+func tell(f *refresh.Family, a refresh.Attempt, out refresh.Outcome) []audit.Event {
+	events := make([]audit.Event, 0, len(out.Events))
+	for _, kind := range out.Events {
+		events = append(events, audit.Event{
+			Kind: kind, Actor: audit.BySystem, User: f.User, Session: f.Session, Family: f.ID, RequestID: a.RequestID,
+			Details: map[string]string{
+				"reason":     string(out.Reason),
+				"generation": strconv.Itoa(int(a.Generation)),
+				"head":       strconv.Itoa(int(f.Generation)),
+				"client":     f.Client,
+				"ip":         a.IP,
+				"user_agent": a.UserAgent,
+			},
+		})
+	}
+	return events
+}
+
+// Family implements refresh.Store.
+func (s Families) Family(ctx context.Context, fid id.Family) (f *refresh.Family, now time.Time, err error) {
+	err = s.db.read(ctx, "refresh.read", func(c *conn) error {
+		f, err = c.family(fid)
+		now = s.db.now()
+		return err
+	})
+	return f, now, err
+}
+
+// Sweep implements refresh.Store. It chooses by reading, beside the writer, and
+// asks again for each row when it deletes: a token may have come back meanwhile.
+func (s Families) Sweep(ctx context.Context, after id.Family, limit int, p refresh.Policy, keep time.Duration) (next id.Family, deleted int, err error) {
+	type mark struct {
+		family  id.Family
+		session id.Session
+	}
+	var dead []mark
+	looked := 0
+	before := s.db.now().Add(-keep)
+	err = s.db.read(ctx, "refresh.sweep", func(c *conn) error {
+		return c.each(`-- name: refresh.sweep_look
+			SELECT id, session_id, ended_at, used_at, idle_ttl, absolute_end
+			FROM families WHERE id > ? ORDER BY id LIMIT ?`, []any{after, limit}, func(r *row) {
+			var m mark
+			r.fill(m.family[:])
+			r.fill(m.session[:])
+			end := r.instant()
+			f := refresh.Family{UsedAt: r.instant(), IdleTTL: r.duration(), AbsoluteEnd: r.instant()}
+			if end.IsZero() {
+				end = f.IdleEnd(p)
+			}
+			if end.Before(before) {
+				dead = append(dead, m)
+			}
+			next = m.family
+			looked++
+		})
+	})
+	if err != nil {
+		return after, 0, err
+	}
+	if looked < limit {
+		next = id.Family{}
+	}
+	if len(dead) == 0 {
+		return next, 0, nil
+	}
+	err = s.db.write(ctx, "refresh.sweep", func(t *tx) error {
+		for _, m := range dead {
+			n, err := t.exec(`-- name: refresh.sweep_family
+				DELETE FROM families
+				WHERE id = ?1 AND coalesce(ended_at, min(used_at + min(idle_ttl, ?2), absolute_end)) < ?3`,
+				m.family, p.IdleTTL, before)
+			if err != nil {
+				return err
+			}
+			if n == 0 {
+				continue
+			}
+			deleted += n
+			if _, err := t.exec(`-- name: refresh.sweep_session
+				DELETE FROM sessions
+				WHERE id = ? AND NOT EXISTS (SELECT 1 FROM families WHERE session_id = sessions.id)`, m.session); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return after, 0, err
+	}
+	return next, deleted, nil
+}
