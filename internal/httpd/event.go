@@ -36,9 +36,10 @@ func (s *Server) observe(next http.Handler) http.Handler {
 // finish tells of a request. panicked is what recover returned.
 func (s *Server) finish(scope *wire.Scope, r *http.Request, panicked any) {
 	abort := false
+	thrown, _ := panicked.(error)
 	switch {
 	case panicked == nil:
-	case panicked == http.ErrAbortHandler:
+	case errors.Is(thrown, http.ErrAbortHandler):
 		scope.Err, abort = errors.New("the handler aborted the answer"), true
 	default:
 		err := fmt.Errorf("panic: %v\n%s", panicked, debug.Stack())

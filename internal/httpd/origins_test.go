@@ -119,8 +119,13 @@ func TestCSRF_anotherSitesPageIsRefused(t *testing.T) {
 		"no origin":        {header("Sec-Fetch-Site", "cross-site")},
 	} {
 		for _, endpoint := range [][2]string{
-			{"POST", "/v1/login"}, {"POST", "/v1/refresh"}, {"POST", "/v1/logout"}, {"POST", "/v1/users"},
-			{"POST", "/v1/me/password"}, {"DELETE", "/v1/sessions"}, {"DELETE", "/v1/sessions/" + mine.Session},
+			{"POST", "/v1/login"},
+			{"POST", "/v1/refresh"},
+			{"POST", "/v1/logout"},
+			{"POST", "/v1/users"},
+			{"POST", "/v1/me/password"},
+			{"DELETE", "/v1/sessions"},
+			{"DELETE", "/v1/sessions/" + mine.Session},
 		} {
 			a := h.do(endpoint[0], endpoint[1], nil, append(headers, h.cookie(cookie.Value))...)
 			p := a.refused(403, "cross_origin")

@@ -13,8 +13,6 @@ import (
 	"example.com/authserver/internal/account"
 )
 
-func idle(d time.Duration) option { return func(p *plan) { p.idle = d } }
-
 func TestRefresh_rotates(t *testing.T) {
 	onEach(t, func(t *testing.T, h *house) {
 		h.register("ada@example.com")

@@ -141,7 +141,7 @@ func (s *Server) Public() http.Handler { return s.public }
 // nothing else, for that long.
 const (
 	headerTimeout = 10 * time.Second
-	readTimeout   = 30 * time.Second
+	readTimeout   = 30 * time.Second // of a whole request; its context ends then, too
 	writeTimeout  = 60 * time.Second // more than a batch and a locked row may take
 	pprofTimeout  = 5 * time.Minute
 	idleTimeout   = 2 * time.Minute
@@ -149,9 +149,9 @@ const (
 	drainBound    = 30 * time.Second
 )
 
-func (s *Server) listen(h http.Handler, write time.Duration) *http.Server {
+func (s *Server) listen(h http.Handler, read, write time.Duration) *http.Server {
 	return &http.Server{
-		Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout,
+		Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: read,
 		WriteTimeout: write, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog: slog.NewLogLogger(s.rooms.Log.Handler(), slog.LevelDebug), // noise of clients
 	}
@@ -163,10 +163,10 @@ func (s *Server) listen(h http.Handler, write time.Duration) *http.Server {
 // under way then get DrainBound to finish. operations may be nil. A request's
 // own context does not end with ctx.
 func (s *Server) Serve(ctx context.Context, public, operations net.Listener) error {
-	servers := []*http.Server{s.listen(s.public, writeTimeout)}
+	servers := []*http.Server{s.listen(s.public, readTimeout, writeTimeout)}
 	listeners := []net.Listener{public}
 	if operations != nil {
-		servers = append(servers, s.listen(s.Operations(operations.Addr()), pprofTimeout))
+		servers = append(servers, s.listen(s.Operations(operations.Addr()), pprofTimeout, pprofTimeout))
 		listeners = append(listeners, operations)
 	}
 	failed := make(chan error, len(servers))
