@@ -1,0 +1,86 @@
+package refresh
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func span(from, until time.Duration) Outage {
+	return Outage{From: born.Add(from), Until: born.Add(until)}
+}
+
+func goingOn(from time.Duration) Outage { return Outage{From: born.Add(from)} }
+
+func TestOutages_ageCountsOnlyTimeInWhichAnAnswerCouldBeGiven(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		outages Outages
+		now     time.Duration // the head was born at 0
+		want    time.Duration
+	}{
+		{"no outage", nil, 10 * second, 10 * second},
+		{"a head from the future", nil, -10 * second, 0},
+		{"a head from the future in an outage", Outages{goingOn(-minute)}, -10 * second, 0},
+		{"over before the head was born", Outages{span(-minute, -second)}, 10 * second, 10 * second},
+		{"over when the head was born", Outages{span(-minute, 0)}, 10 * second, 10 * second},
+		{"across the birth", Outages{span(-minute, 4*second)}, 10 * second, 6 * second},
+		{"in between", Outages{span(2*second, 5*second)}, 10 * second, 7 * second},
+		{"goes on", Outages{goingOn(4 * second)}, 10 * second, 4 * second},
+		{"goes on since before the birth", Outages{goingOn(-minute)}, 10 * second, 0},
+		{"all the time", Outages{span(0, 10*second)}, 10 * second, 0},
+		{"ends in the future of this clock", Outages{span(4*second, minute)}, 10 * second, 4 * second},
+		{"begins in the future of this clock", Outages{span(20*second, minute)}, 10 * second, 10 * second},
+		{"goes on from the future of this clock", Outages{goingOn(20 * second)}, 10 * second, 10 * second},
+		{"several", Outages{span(-minute, second), span(2*second, 3*second), goingOn(9 * second)}, 10 * second, 7 * second},
+		{"ends before it begins, by a clock set back", Outages{span(5*second, 2*second)}, 10 * second, 10 * second},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := c.outages.Age(born, born.Add(c.now)); got != c.want {
+				t.Errorf("age %s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
+func TestOutages_beginAndEndOnce(t *testing.T) {
+	var none Outages
+	if got := none.Over(born); len(got) != 0 {
+		t.Errorf("an end without a beginning made %v", got)
+	}
+	first := none.Began(born)
+	if got := first.Began(born.Add(second)); !cmp.Equal(got, first) {
+		t.Errorf("a second beginning moved the first: %v", got)
+	}
+	over := first.Over(born.Add(minute))
+	if got := over.Over(born.Add(2 * minute)); !cmp.Equal(got, over) {
+		t.Errorf("a second end moved the first: %v", got)
+	}
+	both := over.Began(born.Add(3 * minute))
+	if diff := cmp.Diff(Outages{span(0, minute), goingOn(3 * minute)}, both); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	if diff := cmp.Diff(Outages{goingOn(0)}, first); diff != "" {
+		t.Errorf("the first value changed under its readers:\n%s", diff)
+	}
+}
+
+func TestOutages_keepTheNewestFew(t *testing.T) {
+	var o Outages
+	for i := range 3 * outagesKept {
+		at := time.Duration(i) * minute
+		before := append(Outages{}, o...)
+		next := o.Began(born.Add(at)).Over(born.Add(at + second))
+		if len(o) > 0 && !cmp.Equal(before, o) {
+			t.Fatal("a list changed under its readers")
+		}
+		o = next
+	}
+	if len(o) != outagesKept {
+		t.Fatalf("%d outages kept, want %d", len(o), outagesKept)
+	}
+	if last := span((3*outagesKept-1)*minute, (3*outagesKept-1)*minute+second); !cmp.Equal(o[len(o)-1], last) {
+		t.Errorf("the newest is %v, want %v", o[len(o)-1], last)
+	}
+}

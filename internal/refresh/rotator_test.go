@@ -1,0 +1,282 @@
+package refresh
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"example.com/authserver/internal/fault"
+	"example.com/authserver/internal/secret"
+)
+
+// untouched is a store that nobody may ask.
+func untouched(t *testing.T) *scripted {
+	return &scripted{
+		limits: BatchLimits{Size: 64, InFlight: 1},
+		batch: func(context.Context, []Call) ([]*Outcome, error) {
+			t.Error("a batch reached the store")
+			return nil, errors.New("untouched")
+		},
+		redeem: func(context.Context, Call, time.Duration) (Outcome, error) {
+			t.Error("an attempt reached the store")
+			return Outcome{}, errors.New("untouched")
+		},
+		find: errors.New("untouched"),
+	}
+}
+
+func TestRedeem_aForgedTokenNeverReachesTheStore(t *testing.T) {
+	s := untouched(t)
+	r, o := rotator(t, s)
+	p := holding(1)
+	bad := refusals(p.Token.Reveal())
+	for name, text := range bad {
+		p.Token = secret.NewText(text)
+		got, err := r.Redeem(t.Context(), p)
+		if err != nil || got.Verdict != Unknown || got.Reason != ReasonForged || !got.Token.IsEmpty() || !got.Family.IsZero() {
+			t.Errorf("%s: %s %s, %v", name, got.Verdict, got.Reason, err)
+		}
+		for what, find := range map[string]func(context.Context, secret.Text) (*Family, error){"Find": r.Find, "Living": r.Living} {
+			if f, err := find(t.Context(), p.Token); f != nil || err != nil {
+				t.Errorf("%s of %s: %v, %v", what, name, f, err)
+			}
+		}
+	}
+	if o.reasons[ReasonForged] != len(bad) {
+		t.Errorf("observer was told of %d forgeries, want %d", o.reasons[ReasonForged], len(bad))
+	}
+}
+
+func TestRedeem_troubleWithTheRingIsNoRefusal(t *testing.T) {
+	r, _ := rotator(t, untouched(t))
+	roots := r.roots.(*ring)
+
+	roots.lost = errors.New("the ring is 40s old")
+	if _, err := r.Redeem(t.Context(), holding(1)); !fault.Is(err, fault.Unavailable) || !errors.Is(err, roots.lost) {
+		t.Errorf("no root key to sign with: %v", err)
+	}
+	roots.lost, roots.trouble = nil, errors.New("connection refused")
+	p := holding(1)
+	p.Token = secret.NewText(someToken(5, 9).spell(rootOf(9)))
+	if _, err := r.Redeem(t.Context(), p); !fault.Is(err, fault.Unavailable) || !errors.Is(err, roots.trouble) {
+		t.Errorf("an unknown root key and no store: %v", err)
+	}
+	if _, err := r.Find(t.Context(), p.Token); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("Find of the same: %v", err)
+	}
+}
+
+func TestRedeem_headUnderARootKeyThatIsGoneIsTrouble(t *testing.T) {
+	s := &scripted{limits: BatchLimits{Size: 1, InFlight: 1}, batch: undecided}
+	s.redeem = func(_ context.Context, c Call, _ time.Duration) (Outcome, error) {
+		f := living()
+		f.ID, f.SecretHash, f.Generation, f.HeadKey = c.Attempt.Family, c.Attempt.SecretHash, 6, 8
+		return Judge(&f, c.Attempt, born, c.Policy), nil
+	}
+	r, _ := rotator(t, s)
+	got, err := r.Redeem(t.Context(), holding(1))
+	if !fault.Is(err, fault.Unavailable) || !got.Token.IsEmpty() {
+		t.Errorf("%v with a token: %t", err, !got.Token.IsEmpty())
+	}
+	if n := r.roots.(*ring).rereads.Load(); n != 1 {
+		t.Errorf("the ring was read again %d times, want once", n)
+	}
+	if o := *r.outages.Load(); len(o) != 0 {
+		t.Errorf("a lost root key counts as an outage of the store: %v", o)
+	}
+}
+
+func TestRedeem_whatReachesTheStore(t *testing.T) {
+	s := &scripted{limits: BatchLimits{Size: 1, InFlight: 1}, batch: rotates}
+	r, _ := rotator(t, s)
+	r.roots.(*ring).known[9] = rootOf(9)
+	r.roots.(*ring).active = 9
+	r.policy = func(client string) Policy {
+		if client != "first-party" {
+			t.Errorf("asked for the policy of %q", client)
+		}
+		return strict()
+	}
+	p := holding(1)
+	p.IdempotencyKey, p.InstallID = `"0123456789abcdef"`, "0123456789abcdef"
+	p.Proof, p.Transport = Proof{DPoP: "x"}, InCookie
+	if _, err := r.Redeem(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	token, _ := Parse(t.Context(), r.roots, p.Token.Reveal())
+	want := Attempt{
+		Family: token.family, Generation: 5, Key: 7, SecretHash: token.SecretHash(), Client: "first-party", Transport: InCookie, Proof: Proof{DPoP: "x"},
+		RetryKey: RetryKeyOf(token.family, "0123456789abcdef"), Sender: SenderOf("0123456789abcdef", ""), UserAgent: "phone/1.0", IP: "192.0.2.1",
+		RequestID: "req-1", NewKey: 9,
+	}
+	if diff := cmp.Diff(want, s.batches[0][0].Attempt); diff != "" {
+		t.Errorf("attempt (-want +got)\n%s", diff)
+	}
+}
+
+func TestRedeem_theHeadIsAnsweredUnderItsOwnRootKey(t *testing.T) {
+	s := &scripted{limits: BatchLimits{Size: 1, InFlight: 1}, batch: undecided}
+	s.redeem = func(_ context.Context, c Call, _ time.Duration) (Outcome, error) {
+		f := living()
+		f.ID, f.SecretHash, f.Generation, f.HeadKey = c.Attempt.Family, c.Attempt.SecretHash, 6, 8
+		return Judge(&f, c.Attempt, born, c.Policy), nil
+	}
+	r, _ := rotator(t, s)
+	r.roots.(*ring).known[8], r.roots.(*ring).known[9] = rootOf(8), rootOf(9)
+	var answers []string
+	for _, active := range []uint8{7, 9, 8} { // whichever a node would mint with now
+		r.roots.(*ring).active = active
+		got, err := r.Redeem(t.Context(), holding(1))
+		if err != nil || got.Verdict != Replayed {
+			t.Fatalf("%s, %v", got.Verdict, err)
+		}
+		if !got.IdleEnd.Equal(born.Add(30 * day)) {
+			t.Errorf("idle end %s", got.IdleEnd)
+		}
+		answers = append(answers, got.Token.Reveal())
+	}
+	want := holding(1)
+	parsed, _ := Parse(t.Context(), r.roots, want.Token.Reveal())
+	head := parsed.at(6, 8).spell(rootOf(8))
+	for _, got := range answers {
+		if got != head {
+			t.Errorf("answered %s, want the one head %s", got, head)
+		}
+	}
+}
+
+func TestRedeem_refusalsCarryNoToken(t *testing.T) {
+	s := &scripted{limits: BatchLimits{Size: 1, InFlight: 1}, batch: undecided}
+	s.redeem = func(_ context.Context, c Call, _ time.Duration) (Outcome, error) {
+		return Judge(nil, c.Attempt, born, c.Policy), nil
+	}
+	r, o := rotator(t, s)
+	got, err := r.Redeem(t.Context(), holding(1))
+	if err != nil || got.Verdict != Unknown || got.Reason != ReasonNoFamily || !got.Token.IsEmpty() || got.Family.IsZero() {
+		t.Errorf("%+v, %v", got.Outcome, err)
+	}
+	if o.reasons[ReasonNoFamily] != 1 {
+		t.Errorf("observer was told %v", o.reasons)
+	}
+}
+
+// An hour without the store must not turn honest retries into theft.
+func TestRedeem_outagesThisNodeHasSeenDoNotCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		down := false
+		rotatedAt := time.Now()
+		s := &scripted{limits: BatchLimits{Size: 64, InFlight: 1}, batch: undecided}
+		s.redeem = func(_ context.Context, c Call, _ time.Duration) (Outcome, error) {
+			if down {
+				return Outcome{}, errors.New("connection refused")
+			}
+			f := living()
+			f.ID, f.SecretHash, f.Generation, f.HeadKey = c.Attempt.Family, c.Attempt.SecretHash, 6, 7
+			f.BornAt, f.HeadBorn, f.UsedAt, f.AbsoluteEnd, f.Floor = rotatedAt, rotatedAt, rotatedAt, rotatedAt.Add(90*day), rotatedAt.Add(-day)
+			return Judge(&f, c.Attempt, time.Now(), c.Policy), nil
+		}
+		r, _ := rotator(t, s)
+
+		time.Sleep(30 * time.Second)
+		down = true
+		if _, err := r.Redeem(t.Context(), holding(1)); !fault.Is(err, fault.Unavailable) {
+			t.Fatal(err)
+		}
+		time.Sleep(30 * time.Minute)
+		if _, err := r.Redeem(t.Context(), holding(1)); !fault.Is(err, fault.Unavailable) {
+			t.Fatal(err)
+		}
+		time.Sleep(30 * time.Minute)
+		down = false
+		for _, n := range []int{1, 2} {
+			if got, err := r.Redeem(t.Context(), holding(n)); err != nil || got.Verdict != Replayed {
+				t.Errorf("after the outage: %s (%s), %v; want the head", got.Verdict, got.Reason, err)
+			}
+		}
+		want := Outages{{From: rotatedAt.Add(30 * time.Second), Until: rotatedAt.Add(time.Hour + 30*time.Second)}}
+		if diff := cmp.Diff(want, *r.outages.Load()); diff != "" {
+			t.Errorf("outages (-want +got)\n%s", diff)
+		}
+
+		time.Sleep(60 * time.Second) // 90 s in which an answer could be had
+		if got, err := r.Redeem(t.Context(), holding(1)); err != nil || got.Verdict != Replayed {
+			t.Errorf("at the edge of the window: %s, %v", got.Verdict, err)
+		}
+		time.Sleep(time.Nanosecond)
+		if got, err := r.Redeem(t.Context(), holding(1)); err != nil || got.Verdict != Reused {
+			t.Errorf("past the window: %s, %v", got.Verdict, err)
+		}
+	})
+}
+
+func TestRedeem_aLockedRowIsNoOutage(t *testing.T) {
+	s := &scripted{limits: BatchLimits{Size: 64, InFlight: 1}, batch: undecided}
+	s.redeem = func(context.Context, Call, time.Duration) (Outcome, error) { return Outcome{}, ErrLocked }
+	r, _ := rotator(t, s)
+	if _, err := r.Redeem(t.Context(), holding(1)); !errors.Is(err, ErrLocked) {
+		t.Fatal(err)
+	}
+	if o := *r.outages.Load(); len(o) != 0 {
+		t.Errorf("%v", o)
+	}
+}
+
+func TestFind_wantsTheSecretNotOnlyTheName(t *testing.T) {
+	f := living()
+	f.SecretHash = someToken(5, 7).SecretHash()
+	s := &scripted{limits: BatchLimits{Size: 1, InFlight: 1}, family: &f}
+	r, _ := rotator(t, s)
+
+	if got, err := r.Find(t.Context(), holding(1).Token); err != nil || got == nil {
+		t.Errorf("its own token: %v, %v", got, err)
+	}
+	old := someToken(1, 7).spell(rootOf(7))
+	if got, err := r.Find(t.Context(), secret.NewText(old)); err != nil || got == nil {
+		t.Errorf("a token of any generation will do: %v, %v", got, err)
+	}
+	f.SecretHash[3] ^= 1
+	if got, err := r.Find(t.Context(), holding(1).Token); err != nil || got != nil {
+		t.Errorf("another secret: %v, %v", got, err)
+	}
+	s.family = nil
+	if got, err := r.Find(t.Context(), holding(1).Token); err != nil || got != nil {
+		t.Errorf("no such family: %v, %v", got, err)
+	}
+	s.find = errors.New("connection refused")
+	if _, err := r.Find(t.Context(), holding(1).Token); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("no store: %v", err)
+	}
+}
+
+func TestLiving_onlyWhatWouldStillBeAnswered(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		at     time.Duration
+		change onFamily
+		want   bool
+	}{
+		{"alive", 0, func(*Family) {}, true},
+		{"ended", 0, ended, false},
+		{"user disabled", 0, disabled, false},
+		{"below the floor", 0, below, false},
+		{"a grain before the idle end", 30*day - tick, func(*Family) {}, true},
+		{"idle", 30 * day, func(*Family) {}, false},
+		{"past the absolute end", 90 * day, func(f *Family) { f.UsedAt = born.Add(89 * day) }, false},
+	} {
+		f := living()
+		f.SecretHash = someToken(5, 7).SecretHash()
+		c.change(&f)
+		r, _ := rotator(t, &scripted{limits: BatchLimits{Size: 1, InFlight: 1}, family: &f})
+		r.clock = func() time.Time { return born.Add(c.at) }
+		got, err := r.Living(t.Context(), holding(1).Token)
+		if err != nil || (got != nil) != c.want {
+			t.Errorf("%s: %v, %v", c.name, got != nil, err)
+		}
+	}
+}
+
+var _ Store = (*scripted)(nil)
