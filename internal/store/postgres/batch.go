@@ -20,11 +20,17 @@ func (Families) BatchLimits() refresh.BatchLimits {
 
 // rotateBatch is row 6 of the table for every member that is certainly there:
 // its WHERE is narrower than refresh.Judge, its SET is refresh.Outcome.rotate.
-// Bound families are left to Judge, which checks proofs.
+// Of what a request proves it takes the strongest proof alone; a family bound
+// to another one is left to Judge.
 //
 // Users and the floor are read, not locked: whoever disables a user or ends a
 // session writes the family row too, and then this statement, having waited for
 // the row, checks its condition again on what it finds.
+//
+// "= ANY (ARRAY[...])" says = in a way that leads from the array to the family
+// to the user and never back, and the ends are one expression that no index
+// answers: on tables that it takes for empty the planner would otherwise scan
+// families, and keep that plan while they grow.
 //
 // What the caller knows from its own call is not returned.
 const rotateBatch = `-- name: refresh.rotate_batch
@@ -37,26 +43,26 @@ const rotateBatch = `-- name: refresh.rotate_batch
 		retry_key = a.retry_key,
 		head_born = COALESCE($1, now()), used_at = COALESCE($1, now())
 	FROM unnest($2::uuid[], $3::int4[], $4::int2[], $5::bytea[], $6::text[], $7::text[], $8::bytea[],
-			$9::bytea[], $10::text[], $11::text[], $12::int2[], $13::interval[])
+			$9::bytea[], $10::text[], $11::text[], $12::int2[], $13::interval[], $14::text[])
 			WITH ORDINALITY AS a (id, generation, key, secret_hash, client, transport, retry_key,
-				sender, user_agent, ip, new_key, idle_ttl, n),
+				sender, user_agent, ip, new_key, idle_ttl, proven, n),
 		users u, server_state s
-	WHERE f.id = a.id AND f.generation = a.generation AND f.head_key = a.key AND f.secret_hash = a.secret_hash
+	WHERE f.id = ANY (ARRAY[a.id]) AND s.one AND f.generation = a.generation AND f.head_key = a.key AND f.secret_hash = a.secret_hash
 		AND f.client = a.client AND f.transport = a.transport
-		AND f.binding = '' AND f.rotates AND f.generation < 2147483647
-		AND f.ended_at IS NULL AND f.refused_at IS NULL
+		AND (f.binding = '' OR f.binding = a.proven) AND f.rotates AND f.generation < 2147483647
+		AND f.ended_at IS NULL
 		AND f.born_at >= s.floor
-		AND f.absolute_end > COALESCE($1, now())
-		AND f.used_at + least(f.idle_ttl, a.idle_ttl) > COALESCE($1, now())
-		AND u.id = f.user_id AND u.disabled_at IS NULL
-	RETURNING a.n, f.session_id, f.user_id, f.scope, f.audience, f.auth_time, f.amr, f.idle_ttl, f.born_at,
-		f.absolute_end, f.key_fresh, f.foreign_streak, f.late_at, u.roles, s.floor, f.used_at`
+		AND least(f.absolute_end, f.used_at + least(f.idle_ttl, a.idle_ttl)) > COALESCE($1, now())
+		AND u.id = ANY (ARRAY[f.user_id]) AND u.disabled_at IS NULL
+	RETURNING a.n, f.session_id, f.user_id, f.scope, f.audience, f.auth_time, f.amr, f.binding, f.idle_ttl, f.born_at,
+		f.absolute_end, f.key_fresh, f.foreign_streak, f.late_at,
+		f.refused_at, f.refused_as, f.refused_request, u.roles, s.floor, f.used_at`
 
 // rotateOIDs are the types of the parameters of rotateBatch.
 var rotateOIDs = []uint32{
 	pgtype.TimestamptzOID, pgtype.UUIDArrayOID, pgtype.Int4ArrayOID, pgtype.Int2ArrayOID, pgtype.ByteaArrayOID,
 	pgtype.TextArrayOID, pgtype.TextArrayOID, pgtype.ByteaArrayOID, pgtype.ByteaArrayOID, pgtype.TextArrayOID,
-	pgtype.TextArrayOID, pgtype.Int2ArrayOID, 1187, // interval[]
+	pgtype.TextArrayOID, pgtype.Int2ArrayOID, 1187 /* interval[] */, pgtype.TextArrayOID,
 }
 
 // binary asks for binary parameters and results alike.
@@ -74,9 +80,9 @@ const (
 // in each batch.
 //
 // The plan is fixed: rows are found by primary key in the order of the array,
-// in which two batches that share families cannot deadlock.
+// in which two batches that share families cannot deadlock, and it is made once.
 func readyForBatches(ctx context.Context, c *pgx.Conn) error {
-	if err := inUTC(ctx, c); err != nil {
+	if err := teach(ctx, c); err != nil {
 		return err
 	}
 	var backend uint32
@@ -100,12 +106,14 @@ func readyForBatches(ctx context.Context, c *pgx.Conn) error {
 const batchSettings = `-- name: batch.settings
 	SET lock_timeout = '100ms'; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = '30s';
 	SET default_transaction_isolation = 'read committed';
-	SET plan_cache_mode = 'force_generic_plan'; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off`
+	SET plan_cache_mode = 'force_generic_plan'; SET enable_hashjoin = off; SET enable_mergejoin = off;
+	SET enable_seqscan = off; SET jit = off`
 
 // pooledBounds makes the settings of a batch that goes through a pooler, in
 // the same implicit transaction and round trip.
 const pooledBounds = `-- name: batch.pooled_bounds
-	SELECT set_config('lock_timeout', '100ms', true), set_config('statement_timeout', '0', true)`
+	SELECT set_config('lock_timeout', '100ms', true), set_config('statement_timeout', '0', true),
+		set_config('enable_seqscan', 'off', true)`
 
 // RotateBatch implements refresh.Store: one statement, one round trip, one
 // commit. ctx bounds the wait; when it ends, the connection is given up and

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -70,12 +70,15 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the database URL: %w", err)
 	}
+	if config.ConnConfig.ConnectTimeout <= 0 {
+		config.ConnConfig.ConnectTimeout = 5 * time.Second
+	}
 	db := &DB{now: o.Now, retried: o.Retried}
 	if err := db.look(ctx, config.ConnConfig); err != nil {
 		return nil, err
 	}
 	total := o.MaxConns
-	if total == 0 && poolSizeGiven(o.URL) {
+	if total == 0 && strings.Contains(o.URL.Reveal(), "pool_max_conns=") {
 		total = config.MaxConns
 	}
 	if total == 0 {
@@ -86,16 +89,13 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	}
 
 	config.BeforeConnect = neverCancel
-	config.AfterConnect = inUTC
+	config.AfterConnect = teach
 	config.ConnConfig.OnNotice = noteWarning
 	config.MaxConnLifetime = 30 * time.Minute
 	config.MaxConnLifetimeJitter = 10 * time.Minute
 	config.MaxConnIdleTime = 10 * time.Minute
 	config.HealthCheckPeriod = 30 * time.Second
 	config.PingTimeout = 5 * time.Second
-	if config.ConnConfig.ConnectTimeout <= 0 {
-		config.ConnConfig.ConnectTimeout = 5 * time.Second
-	}
 	forBatches := config.Copy()
 	forBatches.AfterConnect = readyForBatches
 	forBatches.MinConns, forBatches.MaxConns = 1, batchConns
@@ -139,11 +139,6 @@ func (db *DB) look(ctx context.Context, config *pgx.ConnConfig) error {
 	return nil
 }
 
-func poolSizeGiven(text secret.Text) bool {
-	u, err := url.Parse(text.Reveal())
-	return err == nil && u.Query().Has("pool_max_conns")
-}
-
 // fairShare leaves three quarters of the server's connections to other nodes
 // and to whoever comes with psql.
 func fairShare(serverMax int) int32 {
@@ -175,12 +170,19 @@ func neverCancel(_ context.Context, c *pgx.ConnConfig) error {
 	return nil
 }
 
-// inUTC has instants come back in UTC, whatever the zone of this process.
-func inUTC(_ context.Context, c *pgx.Conn) error {
-	c.TypeMap().RegisterType(&pgtype.Type{
+// teach has instants come back in UTC, whatever the zone of this process, and
+// says what 16 bytes are where the server is not asked for the types
+// (default_query_exec_mode=exec).
+func teach(_ context.Context, c *pgx.Conn) error {
+	types := c.TypeMap()
+	types.RegisterType(&pgtype.Type{
 		Name: "timestamptz", OID: pgtype.TimestamptzOID,
 		Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC},
 	})
+	types.RegisterDefaultPgType([16]byte{}, "uuid")
+	types.RegisterDefaultPgType((*[16]byte)(nil), "uuid")
+	types.RegisterDefaultPgType([][16]byte{}, "_uuid")
+	types.RegisterDefaultPgType([][]byte{}, "_bytea")
 	return nil
 }
 

@@ -16,12 +16,12 @@ import (
 )
 
 // rotation holds one batch in the protocol's binary form, in buffers that are
-// used again. The hot path speaks it without the driver's type map: a third of
-// the cost of a refresh on this side would otherwise be spent in it.
+// used again. The hot path alone speaks it by itself; everything else leaves it
+// to the driver, which looks each value's type up.
 type rotation struct {
 	order  []int // members in the order of their family ids
-	values [13][]byte
-	buffer [13][]byte
+	values [14][]byte
+	buffer [14][]byte
 	// Lists that came last: rows of one batch mostly repeat them. They are
 	// shared between outcomes, which nobody changes.
 	audience, amr, roles repeated
@@ -30,7 +30,7 @@ type rotation struct {
 
 var rotations = sync.Pool{New: func() any { return new(rotation) }}
 
-// fields builds one array parameter.
+// array builds one array parameter.
 type array struct {
 	b     []byte
 	nulls bool
@@ -112,6 +112,21 @@ func (r *rotation) board(batch []refresh.Call, now *time.Time) {
 	r.column(10, pgtype.TextOID, batch, func(a *array, c *refresh.Call) { a.text(clean(c.Attempt.IP)) })
 	r.column(11, pgtype.Int2OID, batch, func(a *array, c *refresh.Call) { a.int2(int16(c.Attempt.NewKey)) })
 	r.column(12, pgtype.IntervalOID, batch, func(a *array, c *refresh.Call) { a.interval(c.Policy.IdleTTL) })
+	r.column(13, pgtype.TextOID, batch, func(a *array, c *refresh.Call) { a.text(string(strongest(c.Attempt.Proof))) })
+}
+
+// strongest returns the one binding that is said to the statement to be proven.
+func strongest(p refresh.Proof) refresh.Binding {
+	switch {
+	case p.DPoP != "":
+		return refresh.ToDPoP(p.DPoP)
+	case p.Certificate != "":
+		return refresh.ToCertificate(p.Certificate)
+	case p.Secret || p.ClientKey:
+		return refresh.ToClient
+	default:
+		return refresh.Unbound
+	}
 }
 
 func (r *rotation) column(i int, oid uint32, batch []refresh.Call, add func(*array, *refresh.Call)) {
@@ -123,8 +138,8 @@ func (r *rotation) column(i int, oid uint32, batch []refresh.Call, add func(*arr
 	r.buffer[i] = r.values[i]
 }
 
-// rotated is how many columns rotateBatch returns.
-const rotatedColumns = 16
+// rotatedColumns is how many columns rotateBatch returns.
+const rotatedColumns = 20
 
 // land reads the rows that rotateBatch returned into outcomes. It reads all
 // that the row does not say from the call. An error says that the answer was
@@ -146,7 +161,7 @@ func (r *rotation) land(result *pgconn.ResultReader, batch []refresh.Call, outco
 		out := &slab[len(slab)-1]
 		f := &out.Next
 		f.ID, f.Client, f.Transport, f.SecretHash = a.Family, a.Client, a.Transport, a.SecretHash
-		f.Binding, f.Rotates = refresh.Unbound, true
+		f.Rotates = true
 		f.UserAgent, f.IP, f.Sender, f.RetryKey = clean(a.UserAgent), clean(a.IP), a.Sender, a.RetryKey
 		f.Generation, f.HeadKey = a.Generation+1, a.NewKey
 
@@ -156,12 +171,16 @@ func (r *rotation) land(result *pgconn.ResultReader, batch []refresh.Call, outco
 		f.Audience = r.audience.of(row.next(), &row)
 		f.AuthTime = row.instant()
 		f.AMR = r.amr.of(row.next(), &row)
+		f.Binding = refresh.Binding(row.next())
 		f.IdleTTL = row.interval()
 		f.BornAt = row.instant()
 		f.AbsoluteEnd = row.instant()
 		f.KeyFresh = row.bool()
 		f.ForeignStreak = row.int2()
 		f.LateAt = row.instant()
+		f.RefusedAt = row.instant()
+		f.RefusedAs = refresh.Reason(row.next())
+		f.RefusedRequest = string(row.next())
 		f.Roles = r.roles.of(row.next(), &row)
 		floor := row.instant()
 		f.Floor = floorAt(&floor)

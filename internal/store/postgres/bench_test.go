@@ -1,0 +1,80 @@
+package postgres_test
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+
+	"example.com/authserver/internal/refresh"
+	"example.com/authserver/internal/secret"
+	"example.com/authserver/internal/store/postgres"
+)
+
+// BenchmarkRotateBatch rotates 100,000 families in random order, in batches of
+// several sizes, as many at once as the store likes. One operation is one
+// rotation.
+func BenchmarkRotateBatch(b *testing.B) {
+	const families = 100_000
+	url := migrated(b)
+	ids := seeded(b, url, families)
+	db := open(b, postgres.Options{URL: secret.NewText(url), MaxConns: 12})
+	admin := connect(b, url)
+	var generation [families]int32
+	var next int
+	var mu sync.Mutex
+	take := func(n int) (from int) { // families from, from+1, ... are this batch's
+		mu.Lock()
+		defer mu.Unlock()
+		if next+n > families {
+			next = 0
+		}
+		from, next = next, next+n
+		return from
+	}
+	for _, size := range []int{1, 16, 64, 256} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			b.ReportAllocs()
+			var before, after string
+			if err := admin.QueryRow(b.Context(), "SELECT pg_current_wal_insert_lsn()::text").Scan(&before); err != nil {
+				b.Fatal(err)
+			}
+			turns := make(chan int)
+			var flights sync.WaitGroup
+			for range db.Families().BatchLimits().InFlight {
+				flights.Go(func() {
+					for n := range turns {
+						from := take(n)
+						calls := make([]refresh.Call, n)
+						for i := range calls {
+							calls[i] = present(ids[from+i], generation[from+i]+1)
+						}
+						outcomes, err := db.Families().RotateBatch(b.Context(), calls)
+						if err != nil {
+							b.Error(err)
+							return
+						}
+						for i, out := range outcomes {
+							if out == nil {
+								b.Errorf("family %s at generation %d was not rotated", ids[from+i], generation[from+i]+1)
+								continue
+							}
+							generation[from+i]++
+						}
+					}
+				})
+			}
+			for left := b.N; left > 0; left -= size {
+				turns <- min(size, left)
+			}
+			close(turns)
+			flights.Wait()
+			var wal float64
+			err := admin.QueryRow(b.Context(), "SELECT pg_current_wal_insert_lsn()::text, (pg_current_wal_insert_lsn() - $1::text::pg_lsn)::float8", before).Scan(&after, &wal)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(wal/float64(b.N), "walB/op")
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "rotations/s")
+		})
+	}
+}
