@@ -58,7 +58,7 @@ func (db *DB) afterCommit(c *conn) {
 		}
 	}()
 	if len(held) == readersMax {
-		c.checkpoint("PRAGMA wal_checkpoint(RESTART)") // another process may still be reading
+		_, _ = c.checkpoint("PRAGMA wal_checkpoint(RESTART)") // another process may still be reading
 	}
 }
 

@@ -62,9 +62,9 @@ func dial(dsn string, pragmas []string) (*conn, error) {
 
 func (c *conn) close() {
 	for _, s := range c.statements {
-		s.Close()
+		_ = s.Close()
 	}
-	c.raw.Close()
+	_ = c.raw.Close() // what was committed is committed
 }
 
 // prepare returns the statement of that text, which is compiled once. All
@@ -120,7 +120,7 @@ func (c *conn) each(sql string, args []any, scan func(r *row)) error {
 			break
 		}
 	}
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = nil
 	}
 	if closeErr := rows.Close(); err == nil {

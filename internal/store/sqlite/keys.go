@@ -167,5 +167,5 @@ func (s Keys) LiveRoots(ctx context.Context) (numbers []int, err error) {
 
 // HoldLease implements keys.Store.
 func (s Keys) HoldLease(ctx context.Context, name, holder string, ttl time.Duration) (bool, error) {
-	return Leases{s.db}.Hold(ctx, name, holder, ttl)
+	return Leases(s).Hold(ctx, name, holder, ttl)
 }

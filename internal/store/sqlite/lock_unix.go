@@ -35,7 +35,7 @@ func takeLock(path string) (*fileLock, error) {
 	}
 	// Who holds the lock is written for people; a torn write misleads nobody else.
 	if err := f.Truncate(0); err == nil {
-		f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	}
 	return &fileLock{f}, nil
 }
@@ -86,5 +86,5 @@ func statDisk(dir string) (free uint64, network string, err error) {
 	if err := syscall.Statfs(dir, &s); err != nil {
 		return 0, "", err
 	}
-	return uint64(s.Bavail) * uint64(s.Bsize), networkName(&s), nil
+	return uint64(s.Bavail) * uint64(s.Bsize), networkName(&s), nil //nolint:unconvert // signed on some systems
 }

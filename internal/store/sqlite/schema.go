@@ -101,8 +101,8 @@ func (db *DB) migrator() (*goose.Provider, func(), error) {
 	p, err := goose.NewProvider(goose.DialectSQLite3, pool, files,
 		goose.WithLogger(goose.NopLogger()), goose.WithDisableGlobalRegistry(true))
 	if err != nil {
-		pool.Close()
+		_ = pool.Close()
 		return nil, nil, fmt.Errorf("read the embedded migrations: %w", err)
 	}
-	return p, func() { pool.Close() }, nil
+	return p, func() { _ = pool.Close() }, nil
 }

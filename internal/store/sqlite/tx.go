@@ -81,7 +81,7 @@ func (db *DB) takeWriter(ctx context.Context, wait time.Duration) (c *conn, err 
 	if db.closed.Load() {
 		return nil, errClosed
 	}
-	open := true
+	var open bool
 	select {
 	case c, open = <-db.writer:
 	default:
@@ -188,7 +188,7 @@ func (db *DB) takeReader(ctx context.Context) (c *conn, err error) {
 	if db.closed.Load() {
 		return nil, errClosed
 	}
-	open := true
+	var open bool
 	select {
 	case c, open = <-db.readers:
 	default:
