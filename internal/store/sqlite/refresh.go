@@ -15,9 +15,9 @@ import (
 type Families struct{ db *DB }
 
 // BatchLimits implements refresh.Store. There is one writer, so one batch is
-// under way at a time; beyond 128 members the pages of the batch, and not its
-// commit, are what takes the time.
-func (Families) BatchLimits() refresh.BatchLimits { return refresh.BatchLimits{Size: 128, InFlight: 1} }
+// under way at a time. Beyond 64 members the rows take the time and not the
+// commit: larger batches rotate no more tokens a second, each one later.
+func (Families) BatchLimits() refresh.BatchLimits { return refresh.BatchLimits{Size: 64, InFlight: 1} }
 
 // selectFamily reads families with what is read along.
 const selectFamily = `
