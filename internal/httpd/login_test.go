@@ -186,3 +186,40 @@ func TestLogin_rememberIsALongerSession(t *testing.T) {
 		t.Errorf("the session ends at %s", end)
 	}
 }
+
+// Whoever guesses from a network closes that network for strangers, not for
+// those who show that they are none.
+func TestLogin_theOwnerIsNotLockedOut(t *testing.T) {
+	h := onOne(t, trusting("127.0.0.1/32"))
+	h.register("ada@example.com")
+	home, elsewhere := header("X-Forwarded-For", "192.0.2.1"), header("X-Forwarded-For", "192.0.2.66")
+	mine := h.login("ada@example.com", home)
+	_, cookie := h.loginCookie("ada@example.com", home)
+	for range 40 {
+		if a := h.post("/v1/login", fields{"email": "ada@example.com", "password": "wrong"}, elsewhere); a.StatusCode == 429 {
+			break
+		}
+	}
+	try := func(changes ...change) answer {
+		return h.post("/v1/login", fields{"email": "ada@example.com", "password": goodWord}, append(changes, elsewhere)...)
+	}
+	try().refused(429, "too_many_attempts")
+	try(bearer("rubbish")).refused(429, "too_many_attempts")
+	try(h.cookie("rubbish")).refused(429, "too_many_attempts")
+	h.login("ada@example.com", home)
+
+	// The event tells of who logged in, and of nobody where nobody did.
+	a := h.post("/v1/login", fields{"email": "nobody@example.com", "password": goodWord}, elsewhere, bearer(mine.Access))
+	if a.refused(401, "invalid_credentials"); h.event(a)["subject"] != nil {
+		t.Errorf("the event is %v", h.event(a))
+	}
+	try(bearer(mine.Access)).is(200)
+	h.do("GET", "/v1/me", nil, bearer(mine.Access)).is(200) // a bearer token's session stays
+
+	for range 40 { // that success was the owner's, and the stranger goes on
+		if a := h.post("/v1/login", fields{"email": "ada@example.com", "password": "wrong"}, header("X-Forwarded-For", "192.0.2.67")); a.StatusCode == 429 {
+			break
+		}
+	}
+	h.post("/v1/login", fields{"email": "ada@example.com", "password": goodWord}, header("X-Forwarded-For", "192.0.2.67"), h.cookie(cookie.Value)).is(200)
+}
