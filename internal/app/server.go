@@ -57,7 +57,7 @@ func New(ctx context.Context, in *Installation, log *slog.Logger) (*Server, erro
 	server, err := httpd.New(httpd.Config{
 		Issuer: c.Issuer, Audience: c.Audiences(), Client: config.FirstParty,
 		AllowedOrigins: c.AllowedOrigins, TrustedProxies: c.TrustedProxies, FirstPartyAPI: c.FirstPartyAPI == "on",
-		Refresh: c.Refresh, SessionTTL: c.SessionTTL, RememberTTL: c.RememberTTL,
+		Refresh:    c.Refresh,
 		DrainDelay: c.DrainDelay, AdminExpose: c.AdminExpose, AdminHosts: c.AdminHosts,
 	}, httpd.Rooms{
 		Ring: ring, Registry: registry, Desk: desk, Rotator: rotator, Minter: minter, Sessions: in.Engine.Sessions(),

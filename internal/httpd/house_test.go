@@ -145,7 +145,7 @@ func build(t testing.TB, clock *storetest.Clock, engine store.Engine, options ..
 	c := httpd.Config{
 		Issuer: issuer, Audience: []string{issuer}, Client: "first-party", FirstPartyAPI: true,
 		AllowedOrigins: []string{"https://app.example.com"}, Refresh: policy,
-		SessionTTL: sessionTTL, RememberTTL: 4 * sessionTTL, RetryJitter: 4 * time.Second,
+		RetryJitter: 4 * time.Second,
 	}
 	p.httpd(&c)
 
@@ -176,7 +176,7 @@ func build(t testing.TB, clock *storetest.Clock, engine store.Engine, options ..
 		Registry: account.NewRegistry(engine.Accounts(), engine.Ledger(), hasher, rules, account.Policy{RegistrationOpen: p.registration}),
 		Desk: login.NewDesk(engine.Logins(), engine.Accounts(), engine.Ledger(), hasher, rules, h.ring, login.Policy{
 			Client: c.Client, Scope: "account", Audience: c.Audience, AdminAudience: c.Issuer + "/admin",
-			IdleTTL: p.idle, SessionTTL: c.SessionTTL, RememberTTL: c.RememberTTL,
+			IdleTTL: p.idle, SessionTTL: sessionTTL, RememberTTL: 4 * sessionTTL,
 		}, h.metrics),
 		Rotator:  refresh.NewRotator(engine.Families(), h.ring, policy, h.ring.Now, h.metrics),
 		Minter:   token.NewMinter(h.ring, token.Policy{Issuer: c.Issuer, TTL: p.access, MaxBytes: 4096}),

@@ -37,7 +37,7 @@ func (s *Server) publicRoutes() (http.Handler, error) {
 	}
 	door, err := authapi.New(authapi.Config{
 		Issuer: s.config.Issuer, Audience: s.config.Audience, Client: s.config.Client,
-		Refresh: s.config.Refresh, SessionTTL: s.config.SessionTTL, RememberTTL: s.config.RememberTTL,
+		Refresh: s.config.Refresh,
 	}, authapi.Rooms{
 		Ring: s.rooms.Ring, Registry: s.rooms.Registry, Desk: s.rooms.Desk, Rotator: s.rooms.Rotator,
 		Minter: s.rooms.Minter, Sessions: s.rooms.Sessions, Observer: s.rooms.Observer,

@@ -35,9 +35,7 @@ type Config struct {
 	FirstPartyAPI  bool           // whether /v1 is served
 
 	// Refresh gives the policy that a client's families are judged by.
-	Refresh     func(client string) refresh.Policy
-	SessionTTL  time.Duration
-	RememberTTL time.Duration
+	Refresh func(client string) refresh.Policy
 
 	// RetryJitter is over how much time those who met trouble are spread
 	// beyond the first second; 0 means 4 s, a negative value none.
@@ -53,7 +51,8 @@ type Config struct {
 	AdminHosts  []string // host names that may ask for it, besides localhost and IP addresses
 
 	// EdgeRate and EdgeBurst bound the requests of one network, refreshes and
-	// key set excepted; 0 means 200 a second and 1,000 at once.
+	// key set excepted; 0 means 5,000 a second and 10,000 at once: a
+	// proxy that was not named looks like one network.
 	EdgeRate  float64
 	EdgeBurst int
 }
@@ -114,7 +113,7 @@ func New(c Config, r Rooms) (*Server, error) {
 	s := &Server{
 		config: c, rooms: r, issuerHost: issuer.Host, hsts: issuer.Scheme == "https",
 		site: &wire.Site{Issuer: c.Issuer, Log: r.Log, RetrySpread: max(0, defaulted(c.RetryJitter, 4*time.Second))},
-		edge: newEdge(defaulted(c.EdgeRate, 200), defaulted(c.EdgeBurst, 1000)),
+		edge: newEdge(defaulted(c.EdgeRate, 5000), defaulted(c.EdgeBurst, 10000)),
 	}
 	s.health = health{ring: r.Ring, ping: r.Ping, draining: &s.draining}
 	if err := s.trustOrigins(issuer.Scheme + "://" + issuer.Host); err != nil {

@@ -47,11 +47,15 @@ func TestPlan(t *testing.T) {
 		want   []string
 	}{
 		{
-			"a store that never held a key gets all of them at once", StoredRing{}, two, 0,
+			"a store that never held a key gets all of them at once",
+			StoredRing{},
+			two, 0,
 			[]string{"publish sign ES256 1 0s..0s urgent", "publish sign RS256 1 0s..0s urgent", "publish refresh HMAC-SHA-256 1 0s..0s urgent"},
 		},
 		{
-			"an emptied store does not: its verifiers hold old sets", StoredRing{Revision: 9}, one, 0,
+			"an emptied store does not: its verifiers hold old sets",
+			StoredRing{Revision: 9},
+			one, 0,
 			[]string{"publish sign ES256 1 0s..24h0m0s", "publish refresh HMAC-SHA-256 1 0s..0s urgent"},
 		},
 		{"nothing is lacking on the first day", ring(row(1, at(0))), one, 24*time.Hour - time.Millisecond, nil},

@@ -193,7 +193,7 @@ func (d *Desk) opening(ctx context.Context, r Request, cred Credential, verdict 
 	}
 	family, token, err := refresh.Bear(d.roots, refresh.Birth{
 		Session: o.Session, User: cred.User.ID, Client: d.policy.Client, Scope: d.policy.Scope,
-		Audience: audience, AMR: []string{"pwd"}, Transport: r.Transport, Rotates: true,
+		Audience: audience, AMR: []string{"pwd"}, Transport: r.Transport, Rotates: true, Remembered: r.Remember,
 		IdleTTL: d.policy.IdleTTL, Sender: refresh.SenderOf(r.InstallID, r.UserAgent),
 		UserAgent: r.UserAgent, IP: r.IP,
 	})

@@ -18,10 +18,12 @@ type Birth struct {
 	Binding   Binding
 	Transport Transport
 	Rotates   bool
-	IdleTTL   time.Duration
-	Sender    Sender
-	UserAgent string
-	IP        string
+	// Remembered as in Family.
+	Remembered bool
+	IdleTTL    time.Duration
+	Sender     Sender
+	UserAgent  string
+	IP         string
 }
 
 // Bear makes a family of generation 1 and its first token, under the active
@@ -41,7 +43,7 @@ func Bear(roots Roots, b Birth) (Family, secret.Text, error) {
 	return Family{
 		ID: t.family, Session: b.Session, User: b.User, Client: b.Client,
 		SecretHash: t.SecretHash(), Scope: b.Scope, Audience: b.Audience, AMR: b.AMR,
-		Binding: b.Binding, Transport: b.Transport, Rotates: b.Rotates, IdleTTL: b.IdleTTL,
+		Binding: b.Binding, Transport: b.Transport, Rotates: b.Rotates, Remembered: b.Remembered, IdleTTL: b.IdleTTL,
 		UserAgent: b.UserAgent, IP: b.IP, Sender: b.Sender,
 		Generation: 1, HeadKey: number,
 	}, secret.NewText(t.spell(root)), nil

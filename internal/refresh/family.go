@@ -128,18 +128,20 @@ const (
 // the store's clock; a zero instant means never.
 type Family struct {
 	// Fixed at birth.
-	ID          id.Family
-	Session     id.Session
-	User        id.User
-	Client      string
-	SecretHash  [sha256.Size]byte
-	Scope       string
-	Audience    []string
-	AuthTime    time.Time
-	AMR         []string
-	Binding     Binding
-	Transport   Transport
-	Rotates     bool
+	ID         id.Family
+	Session    id.Session
+	User       id.User
+	Client     string
+	SecretHash [sha256.Size]byte
+	Scope      string
+	Audience   []string
+	AuthTime   time.Time
+	AMR        []string
+	Binding    Binding
+	Transport  Transport
+	Rotates    bool
+	// Remembered: the login asked for it, so a cookie outlives the browser's run.
+	Remembered  bool
 	IdleTTL     time.Duration
 	BornAt      time.Time
 	AbsoluteEnd time.Time

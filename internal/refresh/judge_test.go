@@ -99,6 +99,7 @@ func reportOnly(p *Policy) { p.LockStep = ReportLockStep }
 func idle(d time.Duration) onPolicy {
 	return func(p *Policy) { p.IdleTTL = d }
 }
+
 func outage(from, until time.Duration) onPolicy {
 	return func(p *Policy) {
 		p.Outages = append(p.Outages, Outage{From: born.Add(from), Until: born.Add(until)})

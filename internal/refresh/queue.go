@@ -118,14 +118,15 @@ func (q *queue) fly(flight []*seat) {
 	begun := time.Now()
 	outcomes, err := q.store.RotateBatch(ctx, calls)
 	q.observer.BatchDone(len(calls), time.Since(begun), err)
+	decided = true
+	if errors.Is(err, ErrRefused) {
+		members = flight // those set aside are of the same families: as suspect
+	}
 	for i, s := range members {
-		if err != nil {
-			s.err = err
-		} else {
+		if s.err = err; err == nil {
 			s.outcome = outcomes[i]
 		}
 	}
-	decided = true
 }
 
 // boarded returns the members that go into the statement: the first of each

@@ -8,6 +8,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
+	"strings"
 
 	"example.com/authserver/internal/id"
 	"example.com/authserver/internal/secret"
@@ -70,17 +72,21 @@ func (t Token) Generation() int32 { return t.generation }
 // store knows of it.
 func (t Token) SecretHash() [sha256.Size]byte { return sha256.Sum256(t.secret[:]) }
 
+// Format implements fmt.Formatter: no verb shows the token.
+func (Token) Format(f fmt.State, _ rune) { io.WriteString(f, secret.Redacted) }
+
 // String never shows the token.
 func (Token) String() string { return secret.Redacted }
-
-// GoString never shows the token.
-func (Token) GoString() string { return secret.Redacted }
 
 // Parse reads a token and checks its MAC. ErrForged is a verdict; any other
 // error is trouble: the token names a root key this node does not know, and
 // the keys could not be read again.
 func Parse(ctx context.Context, roots Roots, text string) (Token, error) {
 	if len(text) != TokenLength || text[:len(Prefix)] != Prefix {
+		return Token{}, ErrForged
+	}
+	// The decoder skips line ends, which would give one token many spellings.
+	if strings.ContainsAny(text, "\r\n") {
 		return Token{}, ErrForged
 	}
 	var raw [rawLength]byte

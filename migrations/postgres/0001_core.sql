@@ -70,6 +70,7 @@ CREATE TABLE families (
     binding        text NOT NULL CHECK (binding IN ('', 'client') OR binding LIKE 'dpop:_%' OR binding LIKE 'mtls:_%'),
     transport      text NOT NULL CHECK (transport IN ('body', 'cookie')),
     rotates        boolean NOT NULL CHECK (rotates OR binding <> ''),
+    remembered     boolean NOT NULL DEFAULT false,
     idle_ttl       interval NOT NULL CHECK (idle_ttl > interval '0'),
     born_at        timestamptz NOT NULL,
     absolute_end   timestamptz NOT NULL CHECK (absolute_end > born_at),

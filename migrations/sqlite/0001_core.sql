@@ -72,6 +72,7 @@ CREATE TABLE families (
     binding        TEXT NOT NULL CHECK (binding IN ('', 'client') OR binding GLOB 'dpop:?*' OR binding GLOB 'mtls:?*'),
     transport      TEXT NOT NULL CHECK (transport IN ('body', 'cookie')),
     rotates        INTEGER NOT NULL CHECK (rotates IN (0, 1) AND (rotates OR binding <> '')),
+    remembered     INTEGER NOT NULL DEFAULT 0 CHECK (remembered IN (0, 1)),
     idle_ttl       INTEGER NOT NULL CHECK (idle_ttl > 0),
     born_at        INTEGER NOT NULL,
     absolute_end   INTEGER NOT NULL CHECK (absolute_end > born_at),

@@ -119,8 +119,8 @@ func (d *Door) presented(r *http.Request) (secret.Text, refresh.Transport, error
 	cookies := d.jar.find(r)
 	var given secret.Text
 	if len(cookies) == 0 {
-		present, err := wire.ReadMaybe(r, wire.Secret("refresh_token", &given))
-		if err == nil && !present {
+		_, err := wire.ReadMaybe(r, wire.Optional(wire.Secret("refresh_token", &given)))
+		if err == nil && given.IsEmpty() {
 			err = fault.New(fault.RefreshInvalid, "No refresh token came, neither as {refresh_token} nor as the cookie %q.", d.jar.name).WithReason("no_token")
 		}
 		return given, refresh.InBody, err
@@ -140,11 +140,4 @@ func (d *Door) presented(r *http.Request) (secret.Text, refresh.Transport, error
 
 func (d *Door) bothTransports() error {
 	return fault.New(fault.InvalidRequest, "A refresh token came in the body and the cookie %q came, too; want one of them.", d.jar.name)
-}
-
-// remembered tells from a family's absolute life whether its login asked to be
-// remembered: it is nearer to the longer of the two lives.
-func (d *Door) remembered(f *refresh.Family) bool {
-	life := f.AbsoluteEnd.Sub(f.BornAt)
-	return (life - d.RememberTTL).Abs() < (life - d.SessionTTL).Abs()
 }

@@ -30,10 +30,6 @@ type Config struct {
 	Client string
 	// Refresh gives the policy that a client's families are judged by.
 	Refresh func(client string) refresh.Policy
-	// SessionTTL and RememberTTL are the absolute lives of sessions; a cookie
-	// is kept beyond the browser's run only for the second.
-	SessionTTL  time.Duration
-	RememberTTL time.Duration
 }
 
 // Rooms are what the door calls.

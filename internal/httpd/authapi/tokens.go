@@ -60,7 +60,7 @@ func (d *Door) hand(s *wire.Scope, w http.ResponseWriter, a answer) error {
 	d.Observer.Issued(a.grant, rotating, "")
 	if f.Transport == refresh.InCookie {
 		var keep time.Duration
-		if d.remembered(f) {
+		if f.Remembered {
 			keep = f.AbsoluteEnd.Sub(a.now)
 		}
 		d.jar.put(w, a.token, keep)

@@ -54,7 +54,7 @@ const rotateBatch = `-- name: refresh.rotate_batch
 		AND f.born_at >= s.floor
 		AND least(f.absolute_end, f.used_at + least(f.idle_ttl, a.idle_ttl)) > COALESCE($1, now())
 		AND u.id = ANY (ARRAY[f.user_id]) AND u.disabled_at IS NULL
-	RETURNING a.n, f.session_id, f.user_id, f.scope, f.audience, f.auth_time, f.amr, f.binding, f.idle_ttl, f.born_at,
+	RETURNING a.n, f.session_id, f.user_id, f.scope, f.audience, f.auth_time, f.amr, f.binding, f.remembered, f.idle_ttl, f.born_at,
 		f.absolute_end, f.key_fresh, f.foreign_streak, f.late_at,
 		f.refused_at, f.refused_as, f.refused_request, u.roles, s.floor, f.used_at`
 

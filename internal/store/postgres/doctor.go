@@ -76,46 +76,64 @@ func readVitals(ctx context.Context, c *pgxpool.Conn) (v vitals, err error) {
 
 func (v vitals) durability() (found []store.Finding) {
 	if v.fsync != "on" {
-		found = append(found, store.Finding{Setting: "fsync", Seen: v.fsync, Expected: "on", Grave: true,
-			Hint: "A crash of the database's machine can destroy the whole database. Set fsync = on and reload."})
+		found = append(found, store.Finding{
+			Setting: "fsync", Seen: v.fsync, Expected: "on", Grave: true,
+			Hint: "A crash of the database's machine can destroy the whole database. Set fsync = on and reload.",
+		})
 	}
 	if v.fullPageWrites != "on" {
-		found = append(found, store.Finding{Setting: "full_page_writes", Seen: v.fullPageWrites, Expected: "on", Grave: true,
-			Hint: "A crash during a page write can corrupt tables. Set full_page_writes = on and reload."})
+		found = append(found, store.Finding{
+			Setting: "full_page_writes", Seen: v.fullPageWrites, Expected: "on", Grave: true,
+			Hint: "A crash during a page write can corrupt tables. Set full_page_writes = on and reload.",
+		})
 	}
 	switch v.synchronousCommit {
 	case "on", "remote_apply", "remote_write":
 	case "local":
-		found = append(found, store.Finding{Setting: "synchronous_commit", Seen: "local", Expected: "on",
-			Hint: "A failover loses the last rotations; clients that got them are answered, and each is logged as an error."})
+		found = append(found, store.Finding{
+			Setting: "synchronous_commit", Seen: "local", Expected: "on",
+			Hint: "A failover loses the last rotations; clients that got them are answered, and each is logged as an error.",
+		})
 	default:
-		found = append(found, store.Finding{Setting: "synchronous_commit", Seen: v.synchronousCommit, Expected: "on", Grave: true,
-			Hint: "A crash forgets rotations and revocations that were answered. Remove the setting from server, database and role."})
+		found = append(found, store.Finding{
+			Setting: "synchronous_commit", Seen: v.synchronousCommit, Expected: "on", Grave: true,
+			Hint: "A crash forgets rotations and revocations that were answered. Remove the setting from server, database and role.",
+		})
 	}
 	if v.readOnly != "off" {
-		found = append(found, store.Finding{Setting: "transaction_read_only", Seen: v.readOnly, Expected: "off", Grave: true,
-			Hint: "This server is a standby or the role is read only. Name the primary, or add target_session_attrs=read-write to the URL."})
+		found = append(found, store.Finding{
+			Setting: "transaction_read_only", Seen: v.readOnly, Expected: "off", Grave: true,
+			Hint: "This server is a standby or the role is read only. Name the primary, or add target_session_attrs=read-write to the URL.",
+		})
 	}
 	if v.offset.Abs() > clockSlack {
-		found = append(found, store.Finding{Setting: "clock", Seen: v.offset.Round(time.Millisecond).String() + " from this node's",
+		found = append(found, store.Finding{
+			Setting: "clock", Seen: v.offset.Round(time.Millisecond).String() + " from this node's",
 			Expected: "within " + clockSlack.String(), Grave: true,
-			Hint: "Tokens look expired or not yet valid. Run a time service (chrony, systemd-timesyncd) on both machines."})
+			Hint: "Tokens look expired or not yet valid. Run a time service (chrony, systemd-timesyncd) on both machines.",
+		})
 	}
 	return found
 }
 
 func (v vitals) timeouts() (found []store.Finding) {
 	if v.isolation != "read committed" {
-		found = append(found, store.Finding{Setting: "default_transaction_isolation", Seen: v.isolation, Expected: "read committed",
-			Hint: "Direct connections set it themselves; through a pooler batches run at this level and are retried more often."})
+		found = append(found, store.Finding{
+			Setting: "default_transaction_isolation", Seen: v.isolation, Expected: "read committed",
+			Hint: "Direct connections set it themselves; through a pooler batches run at this level and are retried more often.",
+		})
 	}
 	if v.statementTimeout != "0" {
-		found = append(found, store.Finding{Setting: "statement_timeout", Seen: v.statementTimeout, Expected: "0",
-			Hint: "Transactions switch it off for themselves; reads of whole tables (doctor, audit, counting) may be cut off by it."})
+		found = append(found, store.Finding{
+			Setting: "statement_timeout", Seen: v.statementTimeout, Expected: "0",
+			Hint: "Transactions switch it off for themselves; reads of whole tables (doctor, audit, counting) may be cut off by it.",
+		})
 	}
 	if v.idleSessionTimeout != "0" {
-		found = append(found, store.Finding{Setting: "idle_session_timeout", Seen: v.idleSessionTimeout, Expected: "0",
-			Hint: "The server closes pooled connections under this node, which then pays for new ones."})
+		found = append(found, store.Finding{
+			Setting: "idle_session_timeout", Seen: v.idleSessionTimeout, Expected: "0",
+			Hint: "The server closes pooled connections under this node, which then pays for new ones.",
+		})
 	}
 	return found
 }
@@ -123,15 +141,19 @@ func (v vitals) timeouts() (found []store.Finding) {
 func (v vitals) housekeeping() (found []store.Finding) {
 	const bloat = "Every refresh leaves a dead row version; without vacuum the table grows and refreshes slow down."
 	if v.autovacuum != "on" || v.trackCounts != "on" {
-		found = append(found, store.Finding{Setting: "autovacuum",
-			Seen: "autovacuum " + v.autovacuum + ", track_counts " + v.trackCounts, Expected: "both on", Hint: bloat})
+		found = append(found, store.Finding{
+			Setting: "autovacuum",
+			Seen:    "autovacuum " + v.autovacuum + ", track_counts " + v.trackCounts, Expected: "both on", Hint: bloat,
+		})
 	}
 	if v.familiesOff {
 		found = append(found, store.Finding{Setting: "families.autovacuum_enabled", Seen: "off", Expected: "on", Hint: bloat})
 	}
 	if v.oldest > time.Hour {
-		found = append(found, store.Finding{Setting: "oldest transaction", Seen: v.oldest.Round(time.Second).String(), Expected: "under 1h0m0s",
-			Hint: "A transaction that stays open keeps every dead row version. Find it in pg_stat_activity by xact_start."})
+		found = append(found, store.Finding{
+			Setting: "oldest transaction", Seen: v.oldest.Round(time.Second).String(), Expected: "under 1h0m0s",
+			Hint: "A transaction that stays open keeps every dead row version. Find it in pg_stat_activity by xact_start.",
+		})
 	}
 	return found
 }
@@ -139,15 +161,19 @@ func (v vitals) housekeeping() (found []store.Finding) {
 func (db *DB) connections(v vitals) (found []store.Finding) {
 	pool := db.Pool()
 	if 2*pool.Max > pool.ServerMax {
-		found = append(found, store.Finding{Setting: "max_connections", Grave: pool.Max > pool.ServerMax,
+		found = append(found, store.Finding{
+			Setting: "max_connections", Grave: pool.Max > pool.ServerMax,
 			Seen:     fmt.Sprintf("%d for ordinary roles, of which this node may take %d", pool.ServerMax, pool.Max),
 			Expected: "room for at least two nodes, so that a rollout can overlap",
-			Hint:     "Lower the pool (pool_max_conns in the URL) or raise max_connections."})
+			Hint:     "Lower the pool (pool_max_conns in the URL) or raise max_connections.",
+		})
 	}
 	if v.pooled {
-		found = append(found, store.Finding{Setting: "pooler", Seen: "a connection pooler stands between this node and Postgres",
+		found = append(found, store.Finding{
+			Setting: "pooler", Seen: "a connection pooler stands between this node and Postgres",
 			Expected: "a direct connection, or pgbouncer 1.21 or later with max_prepared_statements above 0",
-			Hint:     "With an older pooler add default_query_exec_mode=exec to the URL; batches cost more there."})
+			Hint:     "With an older pooler add default_query_exec_mode=exec to the URL; batches cost more there.",
+		})
 	}
 	return found
 }

@@ -143,8 +143,10 @@ func TestDoctor_namesWhatCostsDataAndSpeed(t *testing.T) {
 	if err := b.admin.QueryRow(t.Context(), `SELECT current_database()`).Scan(&name); err != nil {
 		t.Fatal(err)
 	}
-	for _, setting := range []string{"synchronous_commit = off", "statement_timeout = '3s'", "default_transaction_isolation = 'serializable'",
-		"idle_session_timeout = '1h'", "default_transaction_read_only = on"} {
+	for _, setting := range []string{
+		"synchronous_commit = off", "statement_timeout = '3s'", "default_transaction_isolation = 'serializable'",
+		"idle_session_timeout = '1h'", "default_transaction_read_only = on",
+	} {
 		b.exec(`ALTER DATABASE ` + name + ` SET ` + setting)
 	}
 	b.exec(`ALTER TABLE families SET (autovacuum_enabled = false)`)
@@ -160,8 +162,10 @@ func TestDoctor_namesWhatCostsDataAndSpeed(t *testing.T) {
 			t.Errorf("%+v does not say what was seen, what was expected and what to do", f)
 		}
 	}
-	for setting, want := range map[string]bool{"synchronous_commit": true, "transaction_read_only": true, "statement_timeout": false,
-		"default_transaction_isolation": false, "idle_session_timeout": false, "families.autovacuum_enabled": false, "pooler": false} {
+	for setting, want := range map[string]bool{
+		"synchronous_commit": true, "transaction_read_only": true, "statement_timeout": false,
+		"default_transaction_isolation": false, "idle_session_timeout": false, "families.autovacuum_enabled": false, "pooler": false,
+	} {
 		if is, ok := grave[setting]; !ok || is != want {
 			t.Errorf("%s: found %t, grave %t; want it found, grave %t", setting, ok, is, want)
 		}
@@ -224,8 +228,10 @@ func TestAuditSessions_findsWhatIsBroken(t *testing.T) {
 	for _, v := range found {
 		seen[v.Invariant] = true
 	}
-	for _, want := range []string{"ended_session_has_no_living_family", "living_session_has_living_family",
-		"disabled_user_has_no_living_family", "disabled_user_has_no_living_session", "session_has_family", "family_id_carries_user_tag"} {
+	for _, want := range []string{
+		"ended_session_has_no_living_family", "living_session_has_living_family",
+		"disabled_user_has_no_living_family", "disabled_user_has_no_living_session", "session_has_family", "family_id_carries_user_tag",
+	} {
 		if !seen[want] {
 			t.Errorf("%s was not found", want)
 		}

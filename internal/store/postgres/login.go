@@ -146,11 +146,11 @@ func bear(ctx context.Context, tx pgx.Tx, o login.Opening, f refresh.Family) err
 		[16]byte(o.Session), [16]byte(f.User), string(o.Kind), f.Client, clean(o.DeviceName), f.BornAt, f.AbsoluteEnd)
 	b.Queue(`-- name: login.open_family
 		INSERT INTO families (id, session_id, user_id, client, secret_hash, scope, audience, auth_time, amr,
-			binding, transport, rotates, idle_ttl, born_at, absolute_end,
+			binding, transport, rotates, remembered, idle_ttl, born_at, absolute_end,
 			user_agent, ip, sender, generation, head_key, head_born, used_at, retry_key, key_fresh)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24)`,
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25)`,
 		[16]byte(f.ID), [16]byte(f.Session), [16]byte(f.User), f.Client, f.SecretHash[:], f.Scope, f.Audience, f.AuthTime, f.AMR,
-		string(f.Binding), string(f.Transport), f.Rotates, f.IdleTTL, f.BornAt, f.AbsoluteEnd,
+		string(f.Binding), string(f.Transport), f.Rotates, f.Remembered, f.IdleTTL, f.BornAt, f.AbsoluteEnd,
 		f.UserAgent, f.IP, f.Sender[:], f.Generation, int16(f.HeadKey), f.HeadBorn, f.UsedAt, retryKey, f.KeyFresh)
 	err := queueEvent(&b, f.BornAt, audit.Event{
 		Kind: audit.SessionOpened, Actor: o.Actor, User: f.User, Session: o.Session, Family: f.ID, RequestID: o.RequestID,

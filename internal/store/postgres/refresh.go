@@ -23,7 +23,7 @@ type Families struct{ db *DB }
 // whoever waits for the row lock reads the clock again afterwards.
 const selectFamilies = `-- name: refresh.family
 	SELECT f.id, f.session_id, f.user_id, f.client, f.secret_hash, f.scope, f.audience, f.auth_time, f.amr,
-		f.binding, f.transport, f.rotates, f.idle_ttl, f.born_at, f.absolute_end,
+		f.binding, f.transport, f.rotates, f.remembered, f.idle_ttl, f.born_at, f.absolute_end,
 		f.user_agent, f.ip, f.sender, f.generation, f.head_key, f.foreign_streak, f.foreign_seen, f.key_fresh,
 		f.head_born, f.used_at, f.retry_key, f.late_at,
 		f.ended_at, f.end_reason, f.end_request, f.refused_at, f.refused_as, f.refused_request,
@@ -47,7 +47,7 @@ func scanFamily(row pgx.Row) (*refresh.Family, time.Time, error) {
 		fid, session, user               = (*[16]byte)(&f.ID), (*[16]byte)(&f.Session), (*[16]byte)(&f.User)
 	)
 	err := row.Scan(fid, session, user, &f.Client, &hash, &f.Scope, &f.Audience, &f.AuthTime, &f.AMR,
-		&binding, &transport, &f.Rotates, &f.IdleTTL, &f.BornAt, &f.AbsoluteEnd,
+		&binding, &transport, &f.Rotates, &f.Remembered, &f.IdleTTL, &f.BornAt, &f.AbsoluteEnd,
 		&f.UserAgent, &f.IP, &sender, &f.Generation, &headKey, &f.ForeignStreak, &f.ForeignSeen, &f.KeyFresh,
 		&f.HeadBorn, &f.UsedAt, &retryKey, &late,
 		&ended, &endReason, &endRequest, &refused, &refusedAs, &refusedRequest,

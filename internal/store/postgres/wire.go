@@ -139,7 +139,7 @@ func (r *rotation) column(i int, oid uint32, batch []refresh.Call, add func(*arr
 }
 
 // rotatedColumns is how many columns rotateBatch returns.
-const rotatedColumns = 20
+const rotatedColumns = 21
 
 // land reads the rows that rotateBatch returned into outcomes. It reads all
 // that the row does not say from the call. An error says that the answer was
@@ -172,6 +172,7 @@ func (r *rotation) land(result *pgconn.ResultReader, batch []refresh.Call, outco
 		f.AuthTime = row.instant()
 		f.AMR = r.amr.of(row.next(), &row)
 		f.Binding = refresh.Binding(row.next())
+		f.Remembered = row.bool()
 		f.IdleTTL = row.interval()
 		f.BornAt = row.instant()
 		f.AbsoluteEnd = row.instant()

@@ -109,11 +109,11 @@ func (t *tx) endReplaced(o login.Opening) error {
 func (t *tx) bear(f *refresh.Family) error {
 	_, err := t.exec(`-- name: login.family
 		INSERT INTO families (id, session_id, user_id, client, secret_hash, scope, audience, auth_time, amr,
-			binding, transport, rotates, idle_ttl, born_at, absolute_end,
+			binding, transport, rotates, remembered, idle_ttl, born_at, absolute_end,
 			user_agent, ip, sender, generation, head_key, head_born, used_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		f.ID, f.Session, f.User, f.Client, f.SecretHash[:], f.Scope, f.Audience, f.AuthTime, f.AMR,
-		string(f.Binding), string(f.Transport), f.Rotates, f.IdleTTL, f.BornAt, f.AbsoluteEnd,
+		string(f.Binding), string(f.Transport), f.Rotates, f.Remembered, f.IdleTTL, f.BornAt, f.AbsoluteEnd,
 		f.UserAgent, f.IP, f.Sender[:], f.Generation, f.HeadKey, f.HeadBorn, f.UsedAt)
 	return err
 }

@@ -22,7 +22,7 @@ func (Families) BatchLimits() refresh.BatchLimits { return refresh.BatchLimits{S
 // selectFamily reads families with what is read along.
 const selectFamily = `
 		SELECT f.id, f.session_id, f.user_id, f.client, f.secret_hash, f.scope, f.audience, f.auth_time, f.amr,
-			f.binding, f.transport, f.rotates, f.idle_ttl, f.born_at, f.absolute_end,
+			f.binding, f.transport, f.rotates, f.remembered, f.idle_ttl, f.born_at, f.absolute_end,
 			f.user_agent, f.ip, f.sender, f.generation, f.head_key, f.foreign_streak, f.foreign_seen, f.key_fresh,
 			f.head_born, f.used_at, f.retry_key, f.late_at,
 			f.ended_at, f.end_reason, f.end_request, f.refused_at, f.refused_as, f.refused_request,
@@ -53,6 +53,7 @@ func scanFamily(r *row, f *refresh.Family) {
 	f.Binding = refresh.Binding(r.text())
 	f.Transport = refresh.Transport(r.text())
 	f.Rotates = r.boolean()
+	f.Remembered = r.boolean()
 	f.IdleTTL = r.duration()
 	f.BornAt = r.instant()
 	f.AbsoluteEnd = r.instant()

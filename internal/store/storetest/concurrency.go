@@ -328,6 +328,7 @@ type oneRoot struct{}
 func (oneRoot) ActiveRoot() (uint8, secret.Bytes, error) {
 	return 1, secret.NewBytes(make([]byte, 32)), nil
 }
+
 func (oneRoot) Root(n uint8) (secret.Bytes, bool) { return secret.NewBytes(make([]byte, 32)), n == 1 }
 func (oneRoot) Reread(context.Context) error      { return nil }
 

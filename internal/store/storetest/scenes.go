@@ -25,6 +25,7 @@ func foreign(c *refresh.Call) { c.Attempt.Sender, c.Attempt.UserAgent = stranger
 func withKey(n byte) func(*refresh.Call) {
 	return func(c *refresh.Call) { c.Attempt.RetryKey = refresh.RetryKey{n, 15: 7} }
 }
+
 func proving(p refresh.Proof) func(*refresh.Call) {
 	return func(c *refresh.Call) { c.Attempt.Proof = p }
 }
@@ -72,6 +73,7 @@ func kept(o *login.Opening) { o.Family.Rotates = false }
 func idleTTL(d time.Duration) func(*login.Opening) {
 	return func(o *login.Opening) { o.Family.IdleTTL = d }
 }
+
 func absolute(d time.Duration) func(*login.Opening) {
 	return func(o *login.Opening) { o.AbsoluteTTL = d }
 }

@@ -28,10 +28,19 @@ func Run(t *testing.T, name string, open func(t testing.TB, clock *Clock) store.
 			name    string
 			stories []story
 		}{
-			{"schema", schemaStories}, {"founding", foundingStories}, {"leases", leaseStories}, {"keys", ringStories},
-			{"accounts", accountStories}, {"logins", loginStories}, {"sessions", sessionStories},
-			{"families", familyStories}, {"concurrency", concurrencyStories}, {"sweep", sweepStories},
-			{"ledger", ledgerStories}, {"audit", auditStories}, {"history", historyStories},
+			{"schema", schemaStories},
+			{"founding", foundingStories},
+			{"leases", leaseStories},
+			{"keys", ringStories},
+			{"accounts", accountStories},
+			{"logins", loginStories},
+			{"sessions", sessionStories},
+			{"families", familyStories},
+			{"concurrency", concurrencyStories},
+			{"sweep", sweepStories},
+			{"ledger", ledgerStories},
+			{"audit", auditStories},
+			{"history", historyStories},
 		} {
 			t.Run(room.name, func(t *testing.T) {
 				for _, s := range room.stories {

@@ -46,7 +46,8 @@ func brokenPostgres(t *testing.T) broken {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close(context.Background()) })
-	b := broken{Engine: db, clock: clock,
+	b := broken{
+		Engine: db, clock: clock,
 		run: func(statement string) error {
 			_, err := conn.Exec(t.Context(), statement)
 			return err
@@ -83,7 +84,8 @@ func brokenSQLite(t *testing.T) broken {
 	}
 	hand.SetMaxOpenConns(1)
 	t.Cleanup(func() { _ = hand.Close() })
-	return broken{Engine: db, clock: clock,
+	return broken{
+		Engine: db, clock: clock,
 		run: func(statement string) error {
 			_, err := hand.ExecContext(t.Context(), statement)
 			return err
