@@ -111,7 +111,7 @@ func (r *Ring) tend(ctx context.Context) {
 		r.restFrom = now.Add(restAfterFailure)
 		return
 	}
-	r.read(ctx) // a failure is told to the observer, and the next turn reads again
+	_, _ = r.read(ctx) // a failure is told to the observer, and the next turn reads again
 }
 
 func (r *Ring) holds(ctx context.Context, lease string, ttl time.Duration) bool {

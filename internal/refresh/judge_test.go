@@ -174,7 +174,7 @@ func judgments() []judgment {
 		{name: "ended", generation: 5, at: 2 * minute, given: g(onFamily(ended)), row: 3, verdict: Revoked, reason: ReasonEnded, changes: noted(ReasonEnded, 2*minute)},
 		{name: "ended, an old token", generation: 1, at: 2 * minute, given: g(onFamily(ended)), row: 3, verdict: Revoked, reason: ReasonEnded, changes: noted(ReasonEnded, 2*minute)},
 		{name: "ended, a proven replay", generation: 4, at: second, given: g(onFamily(ended), bound(dpop), proof(byDPoP)), row: 3, verdict: Revoked, reason: ReasonEnded, changes: noted(ReasonEnded, second)},
-		{name: "ended, and refused before", generation: 5, at: 2 * minute, given: g(onFamily(both(ended, noted(ReasonEnded, minute)))), row: 3, verdict: Revoked, reason: ReasonEnded},
+		{name: "ended, and refused before", generation: 5, at: 2 * minute, given: g(both(ended, noted(ReasonEnded, minute))), row: 3, verdict: Revoked, reason: ReasonEnded},
 		{name: "ended before the present instant of a clock set back", generation: 5, at: -minute, given: g(onFamily(ended)), row: 3, verdict: Revoked, reason: ReasonEnded, changes: noted(ReasonEnded, -minute)},
 		{name: "user disabled", generation: 5, given: g(onFamily(disabled)), row: 3, verdict: Revoked, reason: ReasonDisabled, changes: noted(ReasonDisabled, 0)},
 		{name: "user disabled, an old token ends nothing", generation: 1, at: day, given: g(onFamily(disabled)), row: 3, verdict: Revoked, reason: ReasonDisabled, changes: noted(ReasonDisabled, day)},
@@ -186,7 +186,7 @@ func judgments() []judgment {
 		// Row 4. An end is the first instant that is no longer inside.
 		{name: "a grain before the idle end", generation: 5, at: 30*day - tick, row: 6, verdict: Rotated, reason: ReasonHead, changes: rotated(6, 30*day-tick)},
 		{name: "at the idle end", generation: 5, at: 30 * day, row: 4, verdict: Expired, reason: ReasonIdle, changes: noted(ReasonIdle, 30*day)},
-		{name: "past the idle end, refused before", generation: 5, at: 31 * day, given: g(onFamily(noted(ReasonIdle, 30*day))), row: 4, verdict: Expired, reason: ReasonIdle},
+		{name: "past the idle end, refused before", generation: 5, at: 31 * day, given: g(noted(ReasonIdle, 30*day)), row: 4, verdict: Expired, reason: ReasonIdle},
 		{name: "a shortened policy counts at once", generation: 5, at: minute, given: g(idle(minute)), row: 4, verdict: Expired, reason: ReasonIdle, changes: noted(ReasonIdle, minute)},
 		{name: "a lengthened policy does not reach old families", generation: 5, at: 30 * day, given: g(idle(365 * day)), row: 4, verdict: Expired, reason: ReasonIdle, changes: noted(ReasonIdle, 30*day)},
 		{name: "an outage does not move the idle end", generation: 5, at: 30 * day, given: g(outage(0, 29*day)), row: 4, verdict: Expired, reason: ReasonIdle, changes: noted(ReasonIdle, 30*day)},

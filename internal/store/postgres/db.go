@@ -85,7 +85,11 @@ func (db *DB) writeWithin(ctx context.Context, name string, lockWait time.Durati
 			db.retried(name, err)
 		}
 		// Full jitter, so that those who met once do not meet again.
-		time.Sleep(rand.N(time.Duration(attempt*attempt) * 5 * time.Millisecond))
+		select {
+		case <-time.After(rand.N(time.Duration(attempt*attempt) * 5 * time.Millisecond)):
+		case <-ctx.Done():
+			return fmt.Errorf("%s: %w", name, err)
+		}
 	}
 }
 

@@ -117,7 +117,7 @@ func (db *DB) Migrate(ctx context.Context) (applied []string, err error) {
 		return nil, nil
 	}
 	pool := stdlib.OpenDB(*db.main.Config().ConnConfig)
-	defer pool.Close()
+	defer func() { _ = pool.Close() }()
 	pool.SetMaxOpenConns(2) // one migrates, one renews the lease
 
 	// Nodes that create the lease table at the same instant collide in the

@@ -378,7 +378,7 @@ var sessionStories = []story{
 		if n := len(r.list(u, false)); n != 1000 {
 			r.Errorf("%d in the list, want 1000", n)
 		}
-		if n := r.end(session.End{User: u.ID, Reason: refresh.EndedByUser, Actor: audit.ByUser, RequestID: fmt.Sprint("all")}); n != 1003 {
+		if n := r.end(session.End{User: u.ID, Reason: refresh.EndedByUser, Actor: audit.ByUser, RequestID: "all"}); n != 1003 {
 			r.Errorf("%d ended, want all 1003", n)
 		}
 	}},
