@@ -9,6 +9,9 @@ import (
 // Observe lets a test put a handler of its own behind the middleware.
 func (s *Server) Observe(h http.Handler) http.Handler { return s.observe(h) }
 
+// Routes returns the public routes, without what stands before them.
+func (s *Server) Routes() http.Handler { return s.public.(*keySet).next }
+
 // EdgeHolds returns how many networks the edge limit remembers after requests
 // from n of them, and how many of these had to wait.
 func EdgeHolds(n int) (held, waiting int) {

@@ -32,7 +32,7 @@ func TestRoutes_matchTheDocument(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	walk(h.server.Public())
+	walk(h.server.Routes())
 	walk(h.server.Operations(&net.TCPAddr{IP: net.IPv4zero}))
 	described := contract.Operations()
 	slices.Sort(routes)

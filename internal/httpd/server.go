@@ -119,9 +119,11 @@ func New(c Config, r Rooms) (*Server, error) {
 	if err := s.trustOrigins(issuer.Scheme + "://" + issuer.Host); err != nil {
 		return nil, err
 	}
-	if s.public, err = s.publicRoutes(); err != nil {
+	routes, err := s.publicRoutes()
+	if err != nil {
 		return nil, err
 	}
+	s.public = newKeySet(s, routes)
 	return s, nil
 }
 

@@ -78,7 +78,7 @@ func New(p Policy, observer Observer) (*Hasher, error) {
 	if err := p.Validate(); err != nil {
 		return nil, err
 	}
-	return newHasher(p, machineMemory(os.DirFS("/")), observer), nil
+	return newHasher(p, limit.Memory(os.DirFS("/")), observer), nil
 }
 
 func newHasher(p Policy, memory int64, observer Observer) *Hasher {

@@ -1,4 +1,4 @@
-package password
+package limit
 
 import (
 	"io/fs"
@@ -11,10 +11,11 @@ import (
 // unknownMemory is assumed where the system tells nothing about its memory.
 const unknownMemory = 1 << 30
 
-// machineMemory returns how many bytes this process may use: the least of
+// Memory returns how many bytes this process may use: the least of
 // physical memory, the limits of its cgroup and those above it, and the
 // runtime's own limit (GOMEMLIMIT or debug.SetMemoryLimit, as set by now).
-func machineMemory(root fs.FS) int64 {
+// root is the root of the file system.
+func Memory(root fs.FS) int64 {
 	limits := []int64{debug.SetMemoryLimit(-1)} // a negative argument only asks
 	limits = append(limits, physicalMemory(root))
 	limits = append(limits, cgroupLimits(root)...)

@@ -1,0 +1,103 @@
+package httpd
+
+import (
+	"encoding/hex"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"example.com/authserver/internal/id"
+	"example.com/authserver/internal/keys"
+)
+
+// keySet answers GET and HEAD of the key set before any middleware. Some
+// verifiers fetch it at every bad signature, so that forged tokens turn into
+// requests here: it must cost little more than the bytes.
+type keySet struct {
+	server *Server
+	next   http.Handler
+	ready  atomic.Pointer[readySet]
+	count  atomic.Uint64
+	prefix string // of request ids
+}
+
+// readySet is a key set with what its headers say, made once for each set.
+type readySet struct {
+	etag   string
+	header []line
+}
+
+type line struct {
+	name  string
+	value []string
+}
+
+func newKeySet(s *Server, next http.Handler) *keySet {
+	return &keySet{server: s, next: next, prefix: id.NewRequest()[:12]}
+}
+
+// ServeHTTP implements http.Handler. Whatever is out of the ordinary (no set,
+// a drain, a log that wants everything) takes the long way.
+func (k *keySet) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != jwksPath || (r.Method != http.MethodGet && r.Method != http.MethodHead) ||
+		k.server.draining.Load() || k.server.rooms.Log.Enabled(r.Context(), slog.LevelDebug) {
+		k.next.ServeHTTP(w, r)
+		return
+	}
+	begun := time.Now()
+	set, err := k.server.rooms.Ring.JWKS()
+	if err != nil {
+		k.next.ServeHTTP(w, r)
+		return
+	}
+	h := w.Header()
+	for _, l := range k.headers(set) {
+		h[l.name] = l.value
+	}
+	h["X-Request-Id"] = []string{k.requestID()}
+	status := http.StatusOK
+	if matches(r.Header["If-None-Match"], set.ETag) {
+		status = http.StatusNotModified
+		delete(h, "Content-Type")
+		delete(h, "Content-Length")
+		w.WriteHeader(status)
+	} else if r.Method == http.MethodGet {
+		_, _ = w.Write(set.Body) // a client that went away is no news
+	}
+	k.server.rooms.Observer.Served(jwksPath, r.Method, status, time.Since(begun))
+}
+
+// headers are those of a set; the slices are shared and never changed.
+func (k *keySet) headers(set keys.JWKS) []line {
+	if ready := k.ready.Load(); ready != nil && ready.etag == set.ETag {
+		return ready.header
+	}
+	h := http.Header{}
+	k.server.harden(h, "")
+	h["Etag"] = []string{set.ETag}
+	h["Cache-Control"] = []string{k.server.rooms.Ring.CacheControl()}
+	h["Cross-Origin-Resource-Policy"] = crossOrigin
+	h["Access-Control-Allow-Origin"] = anyOrigin
+	h["Content-Type"] = keySetHeader
+	h["Content-Length"] = []string{strconv.Itoa(len(set.Body))}
+	delete(h, "X-Request-Id")
+	ready := &readySet{etag: set.ETag}
+	for name, value := range h {
+		ready.header = append(ready.header, line{name, value})
+	}
+	k.ready.Store(ready)
+	return ready.header
+}
+
+// requestID is unique as any other, but counts instead of asking for
+// randomness.
+func (k *keySet) requestID() string {
+	n := k.count.Add(1)
+	var b [4]byte
+	for i := range b {
+		b[i] = byte(n >> (24 - 8*i))
+	}
+	return k.prefix + hex.EncodeToString(b[:])
+}
