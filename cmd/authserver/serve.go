@@ -17,7 +17,7 @@ import (
 type serveCmd struct{}
 
 func (c *serveCmd) Run(e *environment) error {
-	app.TuneRuntime()
+	tuneRuntime()
 	in, err := e.open(app.ToServe)
 	if err != nil {
 		return err

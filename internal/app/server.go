@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"example.com/authserver/internal/account"
@@ -35,7 +36,8 @@ func New(ctx context.Context, in *Installation, log *slog.Logger) (*Server, erro
 	c := in.Config
 	build := Build()
 	metrics := obs.New(obs.Build{Version: build.Version, Revision: build.Revision, Go: build.Go}, log)
-	ring := keys.NewRing(in.Engine.Keys(), in.Masters, c.Keys(), time.Now, metrics)
+	hearing := &hearing{Observer: metrics}
+	ring := keys.NewRing(in.Engine.Keys(), in.Masters, c.Keys(), time.Now, hearing)
 	if err := ring.Start(ctx); err != nil {
 		return nil, fmt.Errorf("keys: %w", err)
 	}
@@ -47,6 +49,7 @@ func New(ctx context.Context, in *Installation, log *slog.Logger) (*Server, erro
 	rules.Words = c.PasswordWords()
 
 	rotator := refresh.NewRotator(in.Engine.Families(), ring, c.Refresh, ring.Now, metrics)
+	hearing.rotator.Store(rotator)
 	desk := login.NewDesk(in.Engine.Logins(), in.Engine.Accounts(), in.Engine.Ledger(), hasher, rules, ring, c.Login(), metrics)
 	registry := account.NewRegistry(in.Engine.Accounts(), in.Engine.Ledger(), hasher, rules, c.Accounts())
 	minter := token.NewMinter(ring, c.Tokens())
@@ -67,6 +70,21 @@ func New(ctx context.Context, in *Installation, log *slog.Logger) (*Server, erro
 		return nil, err
 	}
 	return &Server{in: in, ring: ring, http: server, chores: obs.NewChores(metrics)}, nil
+}
+
+// hearing passes on to the rotator whether the store answers: the ring asks it
+// every second.
+type hearing struct {
+	keys.Observer
+	rotator atomic.Pointer[refresh.Rotator]
+}
+
+// RingRead implements keys.Observer.
+func (h *hearing) RingRead(took, offset time.Duration, err error) {
+	h.Observer.RingRead(took, offset, err)
+	if r := h.rotator.Load(); r != nil {
+		r.StoreHeard(err)
+	}
 }
 
 // Run serves on both listeners until ctx ends and every request has been

@@ -27,6 +27,7 @@ type Metrics struct {
 	log      *slog.Logger
 
 	redeemed   []prometheus.Counter // by refresh.Verdict
+	ahead      prometheus.Counter
 	batchSize  prometheus.Histogram
 	batchTime  prometheus.Histogram
 	batchFails prometheus.Counter
@@ -71,6 +72,9 @@ func New(b Build, log *slog.Logger) *Metrics {
 	for _, v := range refresh.Verdicts() {
 		m.redeemed[v] = redeemed.WithLabelValues(v.String())
 	}
+	m.ahead = register(m, prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "authserver_refresh_ahead_of_store_total", Help: "Rotated tokens newer than the store knew: it has lost acknowledged rotations.",
+	}))
 	m.batchSize = register(m, prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: "authserver_refresh_batch_size", Help: "Rotations in one commit.",
 		Buckets: []float64{1, 2, 4, 8, 16, 32, 64, 128, 256, 512},

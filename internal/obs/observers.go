@@ -19,7 +19,14 @@ var (
 )
 
 // Redeemed implements refresh.Observer.
-func (m *Metrics) Redeemed(v refresh.Verdict, _ refresh.Reason) { m.redeemed[v].Inc() }
+func (m *Metrics) Redeemed(v refresh.Verdict, r refresh.Reason) {
+	m.redeemed[v].Inc()
+	if r == refresh.ReasonAhead {
+		m.ahead.Inc()
+		m.log.Error("a refresh token is newer than the store knows: the store has lost an acknowledged rotation (failover or restore)",
+			"event", "refresh_ahead_of_store", "hint", "after a restore: authserver sessions revoke --issued-before")
+	}
+}
 
 // BatchDone implements refresh.Observer.
 func (m *Metrics) BatchDone(n int, took time.Duration, err error) {

@@ -1,6 +1,10 @@
 package refresh
 
-import "time"
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
 
 // Outages are the spans in which a node had no store to ask, oldest first and
 // apart from each other. It is an immutable value: With returns another one.
@@ -51,4 +55,66 @@ func (o Outages) Age(born, now time.Time) time.Duration {
 		}
 	}
 	return max(0, age)
+}
+
+// quietFor is how long no refresh may have failed before an answer to another
+// question ends an outage: a store that reads but cannot write still answers
+// those.
+const quietFor = 5 * time.Second
+
+// watch is what one node has seen of outages. The ordinary case, an answer
+// while none goes on, takes no lock.
+type watch struct {
+	list atomic.Pointer[Outages]
+
+	mu   sync.Mutex
+	last time.Time // of the failures of the outage that goes on
+}
+
+func (w *watch) seen() Outages {
+	if list := w.list.Load(); list != nil {
+		return *list
+	}
+	return nil
+}
+
+func (w *watch) goesOn() bool {
+	list := w.seen()
+	return len(list) > 0 && list[len(list)-1].Until.IsZero()
+}
+
+func (w *watch) failed(now time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.last = now
+	next := w.seen().Began(now)
+	w.list.Store(&next)
+}
+
+// answered ends an outage: a refresh got through.
+func (w *watch) answered(clock func() time.Time) {
+	if w.goesOn() {
+		w.end(clock())
+	}
+}
+
+// quiet ends an outage in which no refresh has failed for a while, at its last
+// failure: whoever did not ask after that was refused nothing.
+func (w *watch) quiet(now time.Time) {
+	if !w.goesOn() {
+		return
+	}
+	w.mu.Lock()
+	last := w.last
+	w.mu.Unlock()
+	if now.Sub(last) >= quietFor {
+		w.end(last)
+	}
+}
+
+func (w *watch) end(at time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	next := w.seen().Over(at)
+	w.list.Store(&next)
 }

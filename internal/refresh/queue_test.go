@@ -301,7 +301,7 @@ func TestQueue_isFullAtItsBound(t *testing.T) {
 		if !time.Now().Equal(before) {
 			t.Error("the refusal took time")
 		}
-		if o := *r.outages.Load(); len(o) != 0 {
+		if o := r.outages.seen(); len(o) != 0 {
 			t.Errorf("a full queue counts as an outage of the store: %v", o)
 		}
 		close(hold)

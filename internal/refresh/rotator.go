@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"example.com/authserver/internal/fault"
@@ -57,8 +55,7 @@ type Rotator struct {
 	observer Observer
 	queue    queue
 
-	outages  atomic.Pointer[Outages]
-	outageMu sync.Mutex
+	outages watch
 
 	alone    *limit.Gate // judged one by one in ordinary times
 	suspects *limit.Gate // members of a batch that the database refused
@@ -82,7 +79,6 @@ func NewRotator(store Store, roots Roots, policy func(client string) Policy, clo
 		alone:    limit.NewGate(aloneAtOnce, queueBound),
 		suspects: limit.NewGate(suspectsAtOnce, queueBound),
 	}
-	r.outages.Store(&Outages{})
 	return r
 }
 
@@ -107,14 +103,14 @@ func (r *Rotator) Redeem(ctx context.Context, p Presentation) (Redemption, error
 	}
 
 	policy := r.policy(p.Client)
-	policy.Outages = *r.outages.Load()
+	policy.Outages = r.outages.seen()
 	out, err := r.decide(Call{Policy: policy, Attempt: Attempt{
 		Family: token.family, Generation: token.generation, Key: token.key, SecretHash: token.SecretHash(),
 		Client: p.Client, Transport: p.Transport, Proof: p.Proof,
 		RetryKey: RetryKeyOf(token.family, p.IdempotencyKey), Sender: SenderOf(p.InstallID, p.UserAgent),
 		UserAgent: p.UserAgent, IP: p.IP, RequestID: p.RequestID, NewKey: number,
 	}})
-	r.noteOutage(err)
+	r.noteAnswer(err)
 	if err != nil {
 		return Redemption{Family: token.family}, fault.Trouble(err)
 	}
@@ -164,26 +160,27 @@ func (r *Rotator) judgeAlone(c Call, gate *limit.Gate) (Outcome, error) {
 	return out, err
 }
 
-// noteOutage keeps the spans in which the store gave no answer. A locked row
+// noteAnswer keeps the spans in which the store gave no answer. A locked row
 // or a full queue is no outage: other families were answered meanwhile.
-func (r *Rotator) noteOutage(err error) {
-	if errors.Is(err, ErrLocked) || errors.Is(err, errQueueFull) {
-		return
+func (r *Rotator) noteAnswer(err error) {
+	switch {
+	case err == nil:
+		r.outages.answered(r.clock)
+	case !errors.Is(err, ErrLocked) && !errors.Is(err, errQueueFull):
+		r.outages.failed(r.clock())
 	}
-	current := *r.outages.Load()
-	goesOn := len(current) > 0 && current[len(current)-1].Until.IsZero()
-	if (err != nil) == goesOn {
-		return // the ordinary case takes no lock
-	}
-	r.outageMu.Lock()
-	defer r.outageMu.Unlock()
-	next := *r.outages.Load()
+}
+
+// StoreHeard tells of an answer that somebody else on this node got from the
+// store, or did not get: the key ring asks every second. Without it an outage
+// that began with a refresh would go on until the next one, in the eyes of a
+// node that nobody asks to refresh.
+func (r *Rotator) StoreHeard(err error) {
 	if err != nil {
-		next = next.Began(r.clock())
+		r.outages.failed(r.clock())
 	} else {
-		next = next.Over(r.clock())
+		r.outages.quiet(r.clock())
 	}
-	r.outages.Store(&next)
 }
 
 // Find reads the family of a token of any generation, for logout: nil when the

@@ -85,7 +85,7 @@ func TestRedeem_headUnderARootKeyThatIsGoneIsTrouble(t *testing.T) {
 	if n := r.roots.(*ring).rereads.Load(); n != 1 {
 		t.Errorf("the ring was read again %d times, want once", n)
 	}
-	if o := *r.outages.Load(); len(o) != 0 {
+	if o := r.outages.seen(); len(o) != 0 {
 		t.Errorf("a lost root key counts as an outage of the store: %v", o)
 	}
 }
@@ -198,7 +198,7 @@ func TestRedeem_outagesThisNodeHasSeenDoNotCount(t *testing.T) {
 			}
 		}
 		want := Outages{{From: rotatedAt.Add(30 * time.Second), Until: rotatedAt.Add(time.Hour + 30*time.Second)}}
-		if diff := cmp.Diff(want, *r.outages.Load()); diff != "" {
+		if diff := cmp.Diff(want, r.outages.seen()); diff != "" {
 			t.Errorf("outages (-want +got)\n%s", diff)
 		}
 
@@ -220,7 +220,7 @@ func TestRedeem_aLockedRowIsNoOutage(t *testing.T) {
 	if _, err := r.Redeem(t.Context(), holding(1)); !errors.Is(err, ErrLocked) {
 		t.Fatal(err)
 	}
-	if o := *r.outages.Load(); len(o) != 0 {
+	if o := r.outages.seen(); len(o) != 0 {
 		t.Errorf("%v", o)
 	}
 }
@@ -280,3 +280,33 @@ func TestLiving_onlyWhatWouldStillBeAnswered(t *testing.T) {
 }
 
 var _ Store = (*scripted)(nil)
+
+// An outage that ends while nobody refreshes here must not go on in this node's
+// eyes: every predecessor would be answered as a retry.
+func TestStoreHeard_endsAnOutageThatNoRefreshSawEnd(t *testing.T) {
+	now := born
+	var w watch
+	clock := func() time.Time { return now }
+	w.failed(now)
+	now = now.Add(time.Second)
+	w.quiet(now)
+	if !w.goesOn() {
+		t.Fatal("an answer to another question ended the outage at once: a store that only reads gives those, too")
+	}
+	w.failed(now)
+	now = now.Add(quietFor)
+	w.quiet(now)
+	want := Outages{{From: born, Until: born.Add(time.Second)}}
+	if diff := cmp.Diff(want, w.seen()); diff != "" {
+		t.Fatalf("outages (-want +got)\n%s", diff)
+	}
+	if age := w.seen().Age(born, now.Add(time.Hour)); age != time.Hour+quietFor {
+		t.Errorf("a head of then is %s old", age)
+	}
+	w.failed(now)
+	now = now.Add(time.Minute)
+	w.answered(clock)
+	if w.goesOn() || w.seen()[1].Until != now {
+		t.Errorf("a refresh that got through did not end the outage: %v", w.seen())
+	}
+}

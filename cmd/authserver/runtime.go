@@ -1,4 +1,4 @@
-package app
+package main
 
 import (
 	"os"
@@ -12,9 +12,9 @@ import (
 // the collector would run all the time under load and take a tenth of the CPU.
 const gcPercent = 400
 
-// TuneRuntime tells Go's runtime how much memory there is, unless the
+// tuneRuntime tells Go's runtime how much memory there is, unless the
 // environment says so already (GOGC, GOMEMLIMIT).
-func TuneRuntime() {
+func tuneRuntime() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
