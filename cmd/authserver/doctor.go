@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"example.com/authserver/internal/app"
 	"example.com/authserver/internal/keys"
@@ -64,7 +65,8 @@ func (c *doctorCmd) examine(e *environment, x *app.Examination) error {
 	}
 	var kids []string
 	for _, k := range status.Keys {
-		if k.InJWKS {
+		// One that was published a moment ago is on its way to every node.
+		if k.InJWKS && status.At.Sub(k.PublishedAt) > 5*time.Second {
 			kids = append(kids, k.KID)
 		}
 	}

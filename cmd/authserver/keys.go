@@ -193,13 +193,13 @@ func (c *keysRevoke) Run(e *environment) error {
 	if err != nil {
 		return err
 	}
-	if c.DryRun || !c.Yes {
-		if err := e.foretell(in, blast); err != nil {
-			return err
-		}
-		if c.DryRun {
-			return e.printBlast(blast, 0)
-		}
+	if err := e.foretell(in, blast); err != nil {
+		return err
+	}
+	if c.DryRun {
+		return e.printBlast(blast, 0)
+	}
+	if !c.Yes {
 		if err := e.confirm("This cannot be undone.", "revoke"); err != nil {
 			return err
 		}
@@ -316,8 +316,11 @@ func (c *keysExport) Run(e *environment) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(e.stdout, strings.TrimRight(string(out), "\n"))
-	return err
+	if text := strings.TrimRight(string(out), "\n"); !e.json || c.Format == string(keys.Set) {
+		_, err = fmt.Fprintln(e.stdout, text)
+		return err
+	}
+	return e.print(map[string]string{"format": c.Format, "text": string(out)}, nil)
 }
 
 type keysRewrap struct{}

@@ -129,6 +129,10 @@ func help(options kong.HelpOptions, ctx *kong.Context) error {
 // parseError tells a wrong setting of the environment or the file (exit 78)
 // from a wrong command line (exit 2).
 func parseError(err error, sources *config.Sources) error {
+	var source *config.SourceError
+	if errors.As(err, &source) {
+		return configError(source)
+	}
 	var parse *kong.ParseError
 	if errors.As(err, &parse) {
 		for _, flag := range config.Flags() {

@@ -77,15 +77,15 @@ func (c *sessionsList) Run(e *environment) error {
 }
 
 type sessionsRevoke struct {
-	Session      string    `arg:"" optional:"" help:"The id of one session."`
-	User         string    `help:"All sessions of this account: e-mail address or id."`
-	IssuedBefore time.Time `help:"All sessions of everybody that began before this instant (RFC 3339), as after a restore of the database."`
-	Yes          bool      `help:"Do not ask."`
+	Session      string `arg:"" optional:"" help:"The id of one session."`
+	User         string `help:"All sessions of this account: e-mail address or id."`
+	IssuedBefore string `placeholder:"INSTANT" help:"All sessions of everybody that began before this instant (RFC 3339, or now), as after a restore of the database."`
+	Yes          bool   `help:"Do not ask."`
 }
 
 func (c *sessionsRevoke) Run(e *environment) error {
 	chosen := 0
-	for _, set := range []bool{c.Session != "", c.User != "", !c.IssuedBefore.IsZero()} {
+	for _, set := range []bool{c.Session != "", c.User != "", c.IssuedBefore != ""} {
 		if set {
 			chosen++
 		}
@@ -103,7 +103,7 @@ func (c *sessionsRevoke) Run(e *environment) error {
 		return err
 	}
 	defer in.Engine.Close()
-	if !c.IssuedBefore.IsZero() {
+	if c.IssuedBefore != "" {
 		return c.raiseFloor(e, in)
 	}
 	var sid id.Session
@@ -133,12 +133,16 @@ func (e *environment) endSessions(in *app.Installation, end session.End) error {
 const floorBatch = 500
 
 func (c *sessionsRevoke) raiseFloor(e *environment, in *app.Installation) error {
+	before, err := c.instant(e, in)
+	if err != nil {
+		return err
+	}
 	if !c.Yes {
-		if err := e.confirm(fmt.Sprintf("This ends every session of everybody that began before %s.", instant(c.IssuedBefore)), "revoke"); err != nil {
+		if err := e.confirm(fmt.Sprintf("This ends every session of everybody that began before %s.", instant(before)), "revoke"); err != nil {
 			return err
 		}
 	}
-	floor, err := in.Engine.Sessions().RaiseFloor(e.ctx, c.IssuedBefore, e.actor(), e.requestID())
+	floor, err := in.Engine.Sessions().RaiseFloor(e.ctx, before, e.actor(), e.requestID())
 	if err != nil {
 		return err
 	}
@@ -156,4 +160,24 @@ func (c *sessionsRevoke) raiseFloor(e *environment, in *app.Installation) error 
 		}
 		total += n
 	}
+}
+
+// instant reads the instant and compares it with the store's clock: a floor in
+// the future would kill every session at its birth, and no floor ever sinks.
+func (c *sessionsRevoke) instant(e *environment, in *app.Installation) (time.Time, error) {
+	ring, err := in.Engine.Keys().ReadRing(e.ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if c.IssuedBefore == "now" {
+		return ring.StoreNow, nil
+	}
+	before, err := time.Parse(time.RFC3339Nano, c.IssuedBefore)
+	if err != nil {
+		return time.Time{}, usageError(fmt.Errorf("--issued-before is %q; want an instant like %s, or now", c.IssuedBefore, instant(ring.StoreNow)))
+	}
+	if before.After(ring.StoreNow) {
+		return time.Time{}, usageError(fmt.Errorf("--issued-before is %s, which lies in the future; the database's clock says %s", instant(before), instant(ring.StoreNow)))
+	}
+	return before, nil
 }

@@ -105,10 +105,20 @@ func (c *usersCreate) Run(e *environment) error {
 	if err != nil {
 		return err
 	}
-	if c.Generate {
-		e.say("password: %s", given.Reveal())
+	if !c.Generate {
+		return e.printUsers(u)
 	}
+	if e.json {
+		return e.print(generated{viewUser(u), given.Reveal()}, nil)
+	}
+	e.say("password: %s", given.Reveal())
 	return e.printUsers(u)
+}
+
+// generated is a new account with the password that was made for it.
+type generated struct {
+	userView
+	Password string `json:"password"`
 }
 
 // newPassword asks for a password or makes one of 160 bits.
@@ -213,6 +223,9 @@ func (c *usersSetPass) Run(e *environment) error {
 		if err != nil {
 			return err
 		}
+		if c.Generate && e.json {
+			return e.print(map[string]any{"sessions_ended": ended, "password": given.Reveal()}, nil)
+		}
 		if c.Generate {
 			e.say("password: %s", given.Reveal())
 		}
@@ -281,7 +294,7 @@ func (c *usersImport) Run(e *environment) error {
 	begun := time.Now()
 	done, err := registry.Import(e.ctx, from, c.DryRun, e.actor(), e.requestID())
 	for _, w := range done.Warnings {
-		e.say("line %d: %s: %s", w.Line, printable(w.Email), w.Reason)
+		e.say("line %d: %s: %s", w.Line, printable(w.Email), printable(w.Reason))
 	}
 	if printErr := e.print(done, func() [][]string {
 		verb := "created"

@@ -60,24 +60,35 @@ func (r *Registry) Register(ctx context.Context, reg Registration) (User, error)
 	if weak := r.rules.Check(reg.Password, email.String()); weak != nil {
 		return User{}, weak
 	}
-	// Counted before it is known, so that parallel tries cannot pass together.
-	charge := []limit.Charge{{Budget: limit.BudgetOf("register/taken", reg.Network), Allowance: taken}}
-	wait, err := r.ledger.Charge(ctx, charge)
+	budget := limit.BudgetOf("register/taken", reg.Network)
+	wait, err := r.ledger.Closed(ctx, []limit.Budget{budget})
 	if err != nil {
 		return User{}, fault.Trouble(err)
 	}
 	if wait > 0 {
-		return User{}, fault.New(fault.TooManyRequests, "This network asked for too many addresses that have an account already.").After(wait).WithReason("registration_throttled")
+		return User{}, tooManyTaken(wait)
 	}
 	user, err := r.create(ctx, NewUser{
 		ID: id.NewUser(), Email: email, Network: reg.Network, Actor: audit.ByUser, RequestID: reg.RequestID,
 	}, reg.Password)
-	if errors.Is(err, ErrEmailTaken) {
-		return User{}, fault.New(fault.EmailTaken, "An account with this e-mail address exists.")
+	if !errors.Is(err, ErrEmailTaken) {
+		return user, err
 	}
-	// Whatever else happened, nobody learned of another's address.
-	_ = r.ledger.Refund(context.WithoutCancel(ctx), []limit.Budget{charge[0].Budget})
-	return user, err
+	// Parallel tries cannot be told together: whoever is one too many when it is
+	// counted is told to wait instead.
+	wait, err = r.ledger.Charge(ctx, []limit.Charge{{Budget: budget, Allowance: taken}})
+	if err != nil {
+		return User{}, fault.Trouble(err)
+	}
+	if wait > 0 {
+		return User{}, tooManyTaken(wait)
+	}
+	return User{}, fault.New(fault.EmailTaken, "An account with this e-mail address exists.")
+}
+
+func tooManyTaken(wait time.Duration) error {
+	return fault.New(fault.TooManyRequests, "This network asked for too many addresses that have an account already.").
+		After(wait).WithReason("registration_throttled")
 }
 
 // Create makes an account on the host, whatever the registration policy says.

@@ -59,7 +59,7 @@ func New(ctx context.Context, in *Installation, log *slog.Logger) (*Server, erro
 	metrics.WatchKeys(ring.Status)
 	server, err := httpd.New(httpd.Config{
 		Issuer: c.Issuer, Audience: c.Audiences(), Client: config.FirstParty,
-		AllowedOrigins: c.AllowedOrigins, TrustedProxies: c.TrustedProxies, FirstPartyAPI: c.FirstPartyAPI == "on",
+		AllowedOrigins: c.AllowedOrigins, TrustedProxies: c.Proxies(), FirstPartyAPI: c.FirstPartyAPI == "on",
 		Refresh:    c.Refresh,
 		DrainDelay: c.DrainDelay, AdminExpose: c.AdminExpose, AdminHosts: c.AdminHosts,
 	}, httpd.Rooms{

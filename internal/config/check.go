@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -63,7 +64,7 @@ func (c *Config) Check() []Problem {
 	}
 	for _, former := range c.MasterKeyFormer {
 		if _, err := keys.ParseMasterKey(former.Reveal()); err != nil {
-			bad("master-key-former", secretShape(former.Reveal()), "32 bytes as base64 or as 64 hexadecimal digits", "")
+			bad("master-key-former", secretShape(former.Reveal()), "32 bytes as base64 or as 64 hexadecimal digits", "make one with: openssl rand -base64 32")
 		}
 	}
 	for _, aud := range c.Audience {
@@ -107,6 +108,14 @@ func (c *Config) Check() []Problem {
 	if len(c.KeyAlgorithms) == 0 {
 		bad("key-algorithms", "empty", "one algorithm at least", "")
 	}
+	for i, name := range c.KeyAlgorithms {
+		if slices.ContainsFunc(c.KeyAlgorithms[:i], func(other string) bool { return strings.EqualFold(other, name) }) {
+			bad("key-algorithms", strings.Join(c.KeyAlgorithms, ","), "each algorithm once", name+" is named twice")
+		}
+	}
+	if c.KeyRotateEvery < c.KeyLead {
+		bad("key-rotate-every", c.KeyRotateEvery.String(), fmt.Sprintf("at least %s, which is %s", EnvName("key-lead"), c.KeyLead), "a successor is published that long before it signs")
+	}
 	positive("jwks-max-age", c.JWKSMaxAge)
 	positive("key-rotate-every", c.KeyRotateEvery)
 	if c.JWKSMaxAge%time.Second != 0 {
@@ -139,6 +148,8 @@ func (c *Config) checkIssuer(bad func(setting, seen, expected, hint string)) {
 		bad("issuer", seen, strconv.Quote(strings.TrimRight(c.Issuer, "/")), "no trailing slash: verifiers compare it letter by letter")
 	case u.RawQuery != "" || u.Fragment != "" || u.User != nil:
 		bad("issuer", seen, "a URL without user, query and fragment", "RFC 8414 section 2")
+	case strings.ContainsAny(c.Issuer, "?#") || !strings.HasPrefix(c.Issuer, u.Scheme+"://"):
+		bad("issuer", seen, "a URL that begins with https:// and has no query and no fragment", "verifiers compare it letter by letter")
 	case u.Host != strings.ToLower(u.Host):
 		bad("issuer", seen, strconv.Quote(strings.Replace(c.Issuer, u.Host, strings.ToLower(u.Host), 1)), "host names in lower case: verifiers compare it letter by letter")
 	case u.Scheme == "http" && !IsLoopback(u.Hostname()):
@@ -179,8 +190,10 @@ func checkOrigin(origin string) (hint string, ok bool) {
 		return "", false
 	case strings.HasSuffix(origin, "/"):
 		return "without the slash at the end: " + strings.TrimRight(origin, "/"), false
-	case u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil:
+	case u.Path != "" || strings.ContainsAny(origin, "?#@"):
 		return "browsers send no path in an origin", false
+	case !strings.HasPrefix(origin, u.Scheme+"://"):
+		return "in lower case, as browsers send it", false
 	case u.Host != strings.ToLower(u.Host):
 		return "in lower case, as browsers send it", false
 	case strings.Contains(u.Host, "*"):
@@ -194,13 +207,14 @@ func checkOrigin(origin string) (hint string, ok bool) {
 
 // secretShape describes a secret without telling it.
 func secretShape(s string) string {
+	if raw, err := hex.DecodeString(s); err == nil && len(raw) != 32 {
+		return fmt.Sprintf("hex of %d bytes", len(raw))
+	}
 	switch raw, err := base64.StdEncoding.DecodeString(s); {
+	case len(s) == 64 || err == nil && len(raw) == 32:
+		return "32 bytes that are no secret: all of them the same"
 	case err == nil:
 		return fmt.Sprintf("base64 of %d bytes", len(raw))
-	default:
-		if raw, err := hex.DecodeString(s); err == nil {
-			return fmt.Sprintf("hex of %d bytes", len(raw))
-		}
-		return fmt.Sprintf("%d characters that are neither base64 nor hex", len(s))
 	}
+	return fmt.Sprintf("%d characters that are neither base64 nor hex", len(s))
 }

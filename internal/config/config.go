@@ -5,6 +5,7 @@
 package config
 
 import (
+	"fmt"
 	"net/netip"
 	"path/filepath"
 	"strings"
@@ -18,19 +19,19 @@ import (
 // of default, file, environment and flag wins. Durations are spelled as Go
 // does: 90s, 10m, 720h.
 type Config struct {
-	Issuer          string         `group:"settings" placeholder:"URL" default:"http://localhost:8080" help:"The public URL of this server, exactly as it stands in every token: no trailing slash. https, or http on a loopback host."`
-	Addr            string         `group:"settings" placeholder:"HOST:PORT" default:"127.0.0.1:8080" help:"Address of the public listener. A plain PORT variable means :PORT unless this is set."`
-	AdminAddr       string         `group:"settings" placeholder:"HOST:PORT" default:"127.0.0.1:8081" help:"Address of the operations listener: health, metrics, profiles. Off loopback it serves health and metrics only, see admin-expose."`
-	AdminExpose     []string       `group:"settings" placeholder:"NAME" help:"What the operations listener serves off loopback besides health and metrics: admin, pprof."`
-	AdminHosts      []string       `group:"settings" placeholder:"HOST" help:"Host names that requests to the admin API and the profiles may carry, besides localhost and IP addresses."`
-	DatabaseURL     secret.Text    `group:"settings" placeholder:"URL" help:"postgres://... or sqlite:PATH. Empty: SQLite in the data directory. DATABASE_URL is honoured, too."`
-	DatabaseConns   int            `group:"settings" placeholder:"N" default:"0" help:"Connections to Postgres at most, for this node. 8 at least. 0: four for each core, at least 8."`
-	DataDir         string         `group:"settings" placeholder:"DIR" default:"data" help:"Directory of the SQLite database and of the master key file, where those are used."`
-	MasterKey       secret.Text    `group:"settings" placeholder:"KEY" help:"The key that seals private keys in the database: 32 bytes as base64 or hex. Empty: the file master.key in the data directory, made at the first start."`
-	MasterKeyFormer []secret.Text  `group:"settings" placeholder:"KEY" help:"Former master keys, still needed until keys rewrap has run."`
-	Audience        []string       `group:"settings" placeholder:"AUD" help:"Audience of access tokens. Empty: the issuer."`
-	AllowedOrigins  []string       `group:"settings" placeholder:"ORIGIN" help:"Origins of browser apps that may call this server with credentials, as https://app.example.com. Exact; no wildcards."`
-	TrustedProxies  []netip.Prefix `group:"settings" placeholder:"CIDR" help:"Networks of proxies whose X-Forwarded-For is believed, from the right."`
+	Issuer          string        `group:"settings" placeholder:"URL" default:"http://localhost:8080" help:"The public URL of this server, exactly as it stands in every token: no trailing slash. https, or http on a loopback host."`
+	Addr            string        `group:"settings" placeholder:"HOST:PORT" default:"127.0.0.1:8080" help:"Address of the public listener. A plain PORT variable means :PORT unless this is set."`
+	AdminAddr       string        `group:"settings" placeholder:"HOST:PORT" default:"127.0.0.1:8081" help:"Address of the operations listener: health, metrics, profiles. Off loopback it serves health and metrics only, see admin-expose."`
+	AdminExpose     []string      `group:"settings" placeholder:"NAME" help:"What the operations listener serves off loopback besides health and metrics: admin, pprof."`
+	AdminHosts      []string      `group:"settings" placeholder:"HOST" help:"Host names that requests to the admin API and the profiles may carry, besides localhost and IP addresses."`
+	DatabaseURL     secret.Text   `group:"settings" placeholder:"URL" help:"postgres://... or sqlite:PATH. Empty: SQLite in the data directory. DATABASE_URL is honoured, too."`
+	DatabaseConns   int           `group:"settings" placeholder:"N" default:"0" help:"Connections to Postgres at most, for this node. 8 at least. 0: four for each core, at least 8."`
+	DataDir         string        `group:"settings" placeholder:"DIR" default:"data" help:"Directory of the SQLite database and of the master key file, where those are used."`
+	MasterKey       secret.Text   `group:"settings" placeholder:"KEY" help:"The key that seals private keys in the database: 32 bytes as base64 or hex. Empty: the file master.key in the data directory, made at the first start."`
+	MasterKeyFormer []secret.Text `group:"settings" placeholder:"KEY" help:"Former master keys, still needed until keys rewrap has run."`
+	Audience        []string      `group:"settings" placeholder:"AUD" help:"Audience of access tokens. Empty: the issuer."`
+	AllowedOrigins  []string      `group:"settings" placeholder:"ORIGIN" help:"Origins of browser apps that may call this server with credentials, as https://app.example.com. Exact; no wildcards."`
+	TrustedProxies  []Network     `group:"settings" placeholder:"CIDR" help:"Networks or addresses of proxies whose X-Forwarded-For is believed, from the right."`
 
 	AccessTTL      time.Duration `group:"settings" placeholder:"DURATION" default:"10m" help:"Life of an access token."`
 	RefreshIdleTTL time.Duration `group:"settings" placeholder:"DURATION" default:"720h" help:"A session ends when it is not refreshed for this long. A shorter value counts for living sessions, too."`
@@ -87,3 +88,30 @@ func (c *Config) Audiences() []string {
 
 // AdminAudience is the audience of tokens for the admin API.
 func (c *Config) AdminAudience() string { return c.Issuer + "/admin" }
+
+// Network is a network in CIDR notation; a lone address is a network of one.
+type Network struct{ netip.Prefix }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (n *Network) UnmarshalText(text []byte) error {
+	s := strings.TrimSpace(string(text))
+	if addr, err := netip.ParseAddr(s); err == nil {
+		n.Prefix = netip.PrefixFrom(addr, addr.BitLen())
+		return nil
+	}
+	prefix, err := netip.ParsePrefix(s)
+	if err != nil {
+		return fmt.Errorf("%q is no network; want one like 10.0.0.0/8, or an address", s)
+	}
+	n.Prefix = prefix
+	return nil
+}
+
+// Proxies returns the trusted proxies.
+func (c *Config) Proxies() []netip.Prefix {
+	list := make([]netip.Prefix, len(c.TrustedProxies))
+	for i, n := range c.TrustedProxies {
+		list[i] = n.Prefix
+	}
+	return list
+}

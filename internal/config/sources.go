@@ -1,8 +1,10 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -48,9 +50,13 @@ func ReadSources(path string, environ []string, settings []string) (*Sources, er
 		}
 		return nil, fmt.Errorf("read configuration file: %w", err)
 	}
-	var keys map[string]any
-	if err := yaml.Unmarshal(text, &keys); err != nil {
+	var keys, more map[string]any
+	file := yaml.NewDecoder(bytes.NewReader(text))
+	if err := file.Decode(&keys); err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("configuration file %s: %w", path, err)
+	}
+	if err := file.Decode(&more); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("configuration file %s: more than one YAML document; want one", path)
 	}
 	for key, value := range keys {
 		if !s.known[key] {
@@ -104,12 +110,31 @@ func (s *Sources) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, 
 		return nil, nil
 	}
 	value, origin, err := s.lookUp(flag.Name)
-	if err != nil || origin == "" {
-		return nil, err
+	if err != nil {
+		return nil, &SourceError{err}
+	}
+	if origin == "" {
+		return nil, nil
+	}
+	if flag.IsSlice() {
+		parts := strings.Split(value, ",")
+		for i := range parts {
+			parts[i] = strings.TrimSpace(parts[i])
+		}
+		value = strings.Join(parts, ",")
 	}
 	s.origin[flag.Name] = origin
 	return value, nil
 }
+
+// SourceError says that a setting could not be read where it should be.
+type SourceError struct{ err error }
+
+// Error implements error.
+func (e *SourceError) Error() string { return e.err.Error() }
+
+// Unwrap returns the cause.
+func (e *SourceError) Unwrap() error { return e.err }
 
 // Validate implements kong's resolver.
 func (s *Sources) Validate(*kong.Application) error { return nil }

@@ -59,6 +59,9 @@ type Ledger interface {
 	// pass together. When any of them is closed, nothing is counted and the
 	// longest wait is returned.
 	Charge(ctx context.Context, charges []Charge) (wait time.Duration, err error)
+	// Closed returns how long the longest closed of these budgets stays closed;
+	// 0 when all are open. It counts nothing.
+	Closed(ctx context.Context, budgets []Budget) (wait time.Duration, err error)
 	// Refund takes one failure back from each budget, and its wait: the
 	// failure that was charged for did not happen.
 	Refund(ctx context.Context, budgets []Budget) error

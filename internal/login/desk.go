@@ -77,6 +77,7 @@ type Desk struct {
 	policy   Policy
 	observer Observer
 	schemes  schemes
+	turns    turns
 }
 
 // NewDesk returns a desk.
@@ -129,6 +130,11 @@ func (d *Desk) logIn(ctx context.Context, r Request) (Opened, error) {
 		return Opened{}, fault.Trouble(err)
 	}
 	charges := chargesFor(key, r, cred)
+	leave, err := d.turns.enter(ctx, charges[0].Budget)
+	if err != nil {
+		return Opened{}, err
+	}
+	defer leave()
 	if err := d.charge(ctx, charges); err != nil {
 		return Opened{}, err
 	}
@@ -239,6 +245,11 @@ func (d *Desk) ChangePassword(ctx context.Context, c PasswordChange) (ended int,
 		return 0, fault.Trouble(err)
 	}
 	charges := []limit.Charge{{Budget: limit.BudgetOf("login/session", key, c.Session.String()), Allowance: familiar}}
+	leave, err := d.turns.enter(ctx, charges[0].Budget)
+	if err != nil {
+		return 0, err
+	}
+	defer leave()
 	if err := d.charge(ctx, charges); err != nil {
 		return 0, err
 	}

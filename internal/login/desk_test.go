@@ -2,6 +2,7 @@ package login_test
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -362,5 +363,53 @@ func TestRegister_tellsOfTakenAddressesTwentyTimesAnHour(t *testing.T) {
 		if _, err := r.registry.Register(t.Context(), account.Registration{Email: email, Password: secret.NewText(good), Network: "203.0.113.7"}); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+func TestLogIn_parallelLoginsOfTheOwnerAllOpen(t *testing.T) {
+	r := open(t)
+	r.register(t, "ada@example.com")
+	var all sync.WaitGroup
+	for range 30 {
+		all.Go(func() {
+			req := request("ada@example.com", good)
+			req.Network = "203.0.113.9" // never seen before
+			if _, err := r.LogIn(t.Context(), req); err != nil {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+func TestRegister_parallelStrangersDoNotHinderEachOther(t *testing.T) {
+	r := open(t)
+	var all sync.WaitGroup
+	for i := range 40 {
+		all.Go(func() {
+			_, err := r.registry.Register(t.Context(), account.Registration{Email: fmt.Sprintf("p%d@example.com", i), Password: secret.NewText(good), Network: "203.0.113.8"})
+			if err != nil {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	all.Wait()
+	var mu sync.Mutex
+	told := 0
+	for i := range 40 {
+		all.Go(func() {
+			_, err := r.registry.Register(t.Context(), account.Registration{Email: fmt.Sprintf("p%d@example.com", i), Password: secret.NewText(good), Network: "203.0.113.8"})
+			if fault.Is(err, fault.EmailTaken) {
+				mu.Lock()
+				told++
+				mu.Unlock()
+			} else if !fault.Is(err, fault.TooManyRequests) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	all.Wait()
+	if told != 20 {
+		t.Errorf("%d of 40 parallel tries were told that the address is taken; want 20", told)
 	}
 }

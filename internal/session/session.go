@@ -86,7 +86,8 @@ type Store interface {
 	// EndSessions ends what e asks for and returns how many sessions it ended;
 	// those that had ended before keep their reason and are not counted.
 	EndSessions(ctx context.Context, e End) (int, error)
-	// RaiseFloor revokes everything born before the given instant, at once:
+	// RaiseFloor revokes everything born before the given instant, which must
+	// not lie in the future, or what is born until then is dead at birth. At once:
 	// the floor is one row that every verdict reads. The rows are ended
 	// afterwards by EndBelowFloor. A floor never sinks. It returns the floor
 	// that holds now.

@@ -141,6 +141,9 @@ func (d *Door) liveCookie(r *http.Request) (*refresh.Family, error) {
 		return nil, nil
 	}
 	_, family, err := d.pick(r.Context(), cookies)
+	if fault.Is(err, fault.InvalidRequest) {
+		return nil, nil // several: nobody could say whose they are, and a login needs none
+	}
 	if err != nil || family == nil || family.Transport != refresh.InCookie || family.Client != d.Client {
 		return nil, err
 	}

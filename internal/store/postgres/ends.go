@@ -19,6 +19,7 @@ type ending struct {
 	session id.Session // of the user's sessions this one alone; zero: all
 	except  id.Session // of all sessions all but this one
 	family  id.Family  // this family alone, and its session if that leaves it empty
+	headKey int16      // only families whose head is under this root key; 0: whatever it is under
 
 	reason    refresh.EndReason
 	actor     string
@@ -113,8 +114,8 @@ func endListed(ctx context.Context, tx pgx.Tx, now time.Time, users, families []
 func queueFamilyEnds(b *pgx.Batch, now time.Time, families [][16]byte, e ending) *pgx.QueuedQuery {
 	return b.Queue(`-- name: ends.families
 		UPDATE families SET ended_at = $2, end_reason = $3, end_request = $4
-		WHERE id = ANY ($1::uuid[]) AND ended_at IS NULL`,
-		families, now, string(e.reason), nullText(e.requestID))
+		WHERE id = ANY ($1::uuid[]) AND ended_at IS NULL AND ($5::smallint = 0 OR head_key = $5)`,
+		families, now, string(e.reason), nullText(e.requestID), e.headKey)
 }
 
 func because(r refresh.EndReason) string {

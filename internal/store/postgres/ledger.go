@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"example.com/authserver/internal/limit"
 )
@@ -105,6 +106,30 @@ func (s Ledger) hold(ctx context.Context, tx pgx.Tx, budgets [][]byte) (now time
 	return now, rows, err
 }
 
+// Closed implements limit.Ledger.
+func (s Ledger) Closed(ctx context.Context, budgets []limit.Budget) (wait time.Duration, err error) {
+	err = s.db.read(ctx, "ledger.closed", func(ctx context.Context, c *pgxpool.Conn) error {
+		var seconds float64
+		err := c.QueryRow(ctx, `-- name: ledger.closed
+			SELECT COALESCE(max(EXTRACT(epoch FROM closed_until - COALESCE($2::timestamptz, now()))), 0)::float8
+			FROM budgets
+			WHERE budget = ANY ($1::bytea[]) AND failures > 0
+				AND forget_at > COALESCE($2::timestamptz, now()) AND closed_until > COALESCE($2::timestamptz, now())`,
+			budgetBytes(budgets), s.db.clock()).Scan(&seconds)
+		wait = time.Duration(seconds * float64(time.Second))
+		return err
+	})
+	return wait, err
+}
+
+func budgetBytes(budgets []limit.Budget) [][]byte {
+	list := make([][]byte, 0, len(budgets))
+	for _, b := range budgets {
+		list = append(list, b[:])
+	}
+	return list
+}
+
 // Refund implements limit.Ledger.
 func (s Ledger) Refund(ctx context.Context, budgets []limit.Budget) error {
 	return s.change(ctx, "ledger.refund", budgets, `-- name: ledger.refund
@@ -126,12 +151,8 @@ func (s Ledger) change(ctx context.Context, name string, budgets []limit.Budget,
 	if len(budgets) == 0 {
 		return nil
 	}
-	list := make([][]byte, 0, len(budgets))
-	for _, b := range budgets {
-		list = append(list, b[:])
-	}
 	return s.db.write(ctx, name, func(ctx context.Context, tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, statement, list)
+		_, err := tx.Exec(ctx, statement, budgetBytes(budgets))
 		return err
 	})
 }

@@ -141,7 +141,7 @@ func (s Sessions) EndUnderRoot(ctx context.Context, number uint8, limit int, act
 			FROM families f WHERE f.id > $1 ORDER BY f.id LIMIT $2`, after, passStep, int16(number))
 	}
 	return s.endPass(ctx, fmt.Sprintf("session.end_under_root_%d", number), under, limit,
-		ending{reason: refresh.EndedByRootKey, actor: actor})
+		ending{reason: refresh.EndedByRootKey, actor: actor, headKey: int16(number)})
 }
 
 // CountUnderRoot implements session.Store.

@@ -14,14 +14,13 @@ type Ledger struct{ db *DB }
 // rows: of parallel guesses each one sees the charges of those before it.
 func (s Ledger) Charge(ctx context.Context, charges []limit.Charge) (wait time.Duration, err error) {
 	err = s.db.write(ctx, "ledger.charge", func(t *tx) error {
-		wait = 0
+		budgets := make([]limit.Budget, 0, len(charges))
 		for _, c := range charges {
-			_, err := t.one(`-- name: ledger.closed
-				SELECT closed_until FROM budgets WHERE budget = ?1 AND closed_until > ?2 AND forget_at > ?2`,
-				[]any{c.Budget[:], t.now}, func(r *row) { wait = max(wait, r.instant().Sub(t.now)) })
-			if err != nil {
-				return err
-			}
+			budgets = append(budgets, c.Budget)
+		}
+		var err error
+		if wait, err = t.closed(budgets, t.now); err != nil {
+			return err
 		}
 		if wait > 0 || len(charges) == 0 {
 			return errNothing
@@ -35,6 +34,26 @@ func (s Ledger) Charge(ctx context.Context, charges []limit.Charge) (wait time.D
 	})
 	if err != nil {
 		return 0, err
+	}
+	return wait, nil
+}
+
+// Closed implements limit.Ledger.
+func (s Ledger) Closed(ctx context.Context, budgets []limit.Budget) (wait time.Duration, err error) {
+	err = s.db.read(ctx, "ledger.closed", func(c *conn) error {
+		wait, err = c.closed(budgets, s.db.now())
+		return err
+	})
+	return wait, err
+}
+
+func (c *conn) closed(budgets []limit.Budget, now time.Time) (wait time.Duration, err error) {
+	for _, b := range budgets {
+		if _, err := c.one(`-- name: ledger.closed
+			SELECT closed_until FROM budgets WHERE budget = ?1 AND closed_until > ?2 AND forget_at > ?2`,
+			[]any{b[:], now}, func(r *row) { wait = max(wait, r.instant().Sub(now)) }); err != nil {
+			return 0, err
+		}
 	}
 	return wait, nil
 }
