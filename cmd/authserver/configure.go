@@ -1,7 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 
 	"example.com/authserver/internal/app"
 	"example.com/authserver/internal/config"
@@ -89,6 +92,11 @@ func (c *configSetIssuer) Run(e *environment) error {
 	e.config.Issuer = c.Issuer
 	if err := e.checked(); err != nil {
 		return err
+	}
+	if path, ok := e.config.SQLitePath(); ok {
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return fail(exitNotFound, fmt.Errorf("no file %s", path), "AUTHSERVER_DATA_DIR or AUTHSERVER_DATABASE_URL say where the database is")
+		}
 	}
 	engine, err := app.OpenEngine(e.ctx, e.config, false)
 	if err != nil {

@@ -51,8 +51,11 @@ func opening(err error) error {
 	var mismatch *app.Mismatch
 	if errors.As(err, &mismatch) {
 		code := exitConfig
-		if mismatch.What == app.SchemaMismatch {
+		switch mismatch.What {
+		case app.SchemaMismatch:
 			code = exitConflict
+		case app.NoInstallation:
+			code = exitNotFound
 		}
 		return fail(code, err, mismatch.Hint)
 	}

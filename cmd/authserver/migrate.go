@@ -1,7 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"strings"
 
 	"example.com/authserver/internal/app"
@@ -14,6 +17,11 @@ type migrateCmd struct {
 func (c *migrateCmd) Run(e *environment) error {
 	if err := e.checked(); err != nil {
 		return err
+	}
+	if path, ok := e.config.SQLitePath(); ok && c.Plan {
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return fail(exitNotFound, fmt.Errorf("no file %s", path), "authserver migrate makes one")
+		}
 	}
 	engine, err := app.OpenEngine(e.ctx, e.config, false)
 	if err != nil {
@@ -35,6 +43,9 @@ func (c *migrateCmd) Run(e *environment) error {
 		if schema, err = engine.Schema(e.ctx); err != nil {
 			return err
 		}
+	}
+	if applied == nil {
+		applied = []string{}
 	}
 	pending := schema.Pending
 	if pending == nil {

@@ -12,6 +12,7 @@ import (
 
 	"example.com/authserver/internal/account"
 	"example.com/authserver/internal/app"
+	"example.com/authserver/internal/audit"
 	"example.com/authserver/internal/config"
 	"example.com/authserver/internal/id"
 	"example.com/authserver/internal/keys"
@@ -91,6 +92,10 @@ func (c *tokenMint) Run(e *environment) error {
 		family, err = in.Engine.Logins().Open(e.ctx, login.Opening{
 			Session: sid, Kind: session.Browser, DeviceName: "authserver token mint", AbsoluteTTL: ttl + time.Second,
 			Family: family, CredentialVersion: u.CredentialVersion, Actor: e.actor(), RequestID: e.requestID(),
+			Also: []audit.Event{{
+				Kind:    audit.TokenMinted,
+				Details: map[string]string{"audience": strings.Join(audience, " "), "scope": scope, "ttl": ttl.String()},
+			}},
 		})
 		if errors.Is(err, login.ErrRefused) {
 			return fail(exitConflict, err, "try again")

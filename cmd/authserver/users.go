@@ -43,6 +43,14 @@ func viewUser(u account.User) userView {
 	return userView{u.ID.String(), u.Email, instant(u.CreatedAt), instant(u.DisabledAt), roles, u.HasPassword}
 }
 
+// printUser prints one account, as one object with --json.
+func (e *environment) printUser(u account.User) error {
+	if e.json {
+		return e.print(viewUser(u), nil)
+	}
+	return e.printUsers(u)
+}
+
 func (e *environment) printUsers(users ...account.User) error {
 	views := make([]userView, len(users))
 	for i, u := range users {
@@ -85,7 +93,7 @@ func (c *usersCreate) Run(e *environment) error {
 			return usageError(err)
 		}
 	}
-	in, err := e.open(app.ToOperate)
+	in, err := e.open(app.ToFound)
 	if err != nil {
 		return err
 	}
@@ -106,7 +114,7 @@ func (c *usersCreate) Run(e *environment) error {
 		return err
 	}
 	if !c.Generate {
-		return e.printUsers(u)
+		return e.printUser(u)
 	}
 	if e.json {
 		return e.print(generated{viewUser(u), given.Reveal()}, nil)
@@ -152,7 +160,7 @@ type usersShow struct {
 }
 
 func (c *usersShow) Run(e *environment) error {
-	return e.withUser(c.User, func(_ *app.Installation, u account.User) error { return e.printUsers(u) })
+	return e.withUser(c.User, func(_ *app.Installation, u account.User) error { return e.printUser(u) })
 }
 
 // withUser opens the installation, finds an account and calls act with both.
@@ -201,7 +209,7 @@ func (e *environment) printFresh(in *app.Installation, u account.User) error {
 	if err != nil {
 		return err
 	}
-	return e.printUsers(u)
+	return e.printUser(u)
 }
 
 type usersSetPass struct {
@@ -282,7 +290,7 @@ func (c *usersImport) Run(e *environment) error {
 		defer f.Close()
 		from = f
 	}
-	in, err := e.open(app.ToOperate)
+	in, err := e.open(app.ToFound)
 	if err != nil {
 		return err
 	}
@@ -292,7 +300,7 @@ func (c *usersImport) Run(e *environment) error {
 		return err
 	}
 	begun := time.Now()
-	done, err := registry.Import(e.ctx, from, c.DryRun, e.actor(), e.requestID())
+	done, err := registry.Import(e.ctx, from, begun, c.DryRun, e.actor(), e.requestID())
 	for _, w := range done.Warnings {
 		e.say("line %d: %s: %s", w.Line, printable(w.Email), printable(w.Reason))
 	}

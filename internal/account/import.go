@@ -52,7 +52,7 @@ const (
 //
 // A run that dies half-way leaves whole batches behind; running it again skips
 // them as taken.
-func (r *Registry) Import(ctx context.Context, from io.Reader, dryRun bool, actor, requestID string) (Imported, error) {
+func (r *Registry) Import(ctx context.Context, from io.Reader, now time.Time, dryRun bool, actor, requestID string) (Imported, error) {
 	done := Imported{Schemes: map[string]int{}}
 	refuse := func(line int, email, reason string) {
 		done.Refused++
@@ -94,15 +94,24 @@ func (r *Registry) Import(ctx context.Context, from io.Reader, dryRun bool, acto
 	}
 
 	seen := map[string]int{}
-	scan := bufio.NewScanner(from)
-	scan.Buffer(make([]byte, 0, 4096), importLine)
-	for scan.Scan() {
+	reader := bufio.NewReaderSize(from, importLine)
+	for {
+		text, whole, err := nextLine(reader)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return done, errors.Join(fmt.Errorf("read line %d: %w", done.Lines+1, err), flush())
+		}
 		done.Lines++
-		text := bytes.TrimSpace(scan.Bytes())
-		if len(text) == 0 {
+		if !whole {
+			refuse(done.Lines, "", fmt.Sprintf("longer than %d bytes", importLine))
 			continue
 		}
-		u, email, err := readImportLine(text)
+		if text = bytes.TrimSpace(text); len(text) == 0 {
+			continue
+		}
+		u, email, err := readImportLine(text, now)
 		if err != nil {
 			refuse(done.Lines, email, err.Error())
 			continue
@@ -120,16 +129,25 @@ func (r *Registry) Import(ctx context.Context, from io.Reader, dryRun bool, acto
 			}
 		}
 	}
-	if err := scan.Err(); err != nil {
-		if errors.Is(err, bufio.ErrTooLong) {
-			err = fmt.Errorf("line %d is longer than %d bytes", done.Lines+1, importLine)
-		}
-		return done, errors.Join(err, flush())
-	}
 	return done, flush()
 }
 
-func readImportLine(text []byte) (NewUser, string, error) {
+// nextLine returns the next line; whole is false for one that is too long,
+// which is read past.
+func nextLine(from *bufio.Reader) (text []byte, whole bool, err error) {
+	text, err = from.ReadSlice('\n')
+	whole = true
+	for errors.Is(err, bufio.ErrBufferFull) {
+		whole = false
+		_, err = from.ReadSlice('\n')
+	}
+	if errors.Is(err, io.EOF) && (len(text) > 0 || !whole) {
+		err = nil // the last line has no end
+	}
+	return text, whole, err
+}
+
+func readImportLine(text []byte, now time.Time) (NewUser, string, error) {
 	var line ImportLine
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.DisallowUnknownFields()
@@ -159,6 +177,9 @@ func readImportLine(text []byte) (NewUser, string, error) {
 		u.Roles = append(u.Roles, role)
 	}
 	if line.CreatedAt != nil {
+		if line.CreatedAt.After(now) {
+			return NewUser{}, line.Email, fmt.Errorf("created_at is %s, which lies in the future", line.CreatedAt.UTC().Format(time.RFC3339))
+		}
 		u.CreatedAt = line.CreatedAt.UTC()
 	}
 	return u, line.Email, nil

@@ -6,7 +6,10 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"runtime"
 	"strings"
 
@@ -39,6 +42,16 @@ type Mismatch struct {
 	Hint     string
 }
 
+// NoInstallation is the What of a place where nothing was founded yet.
+const NoInstallation = "installation"
+
+func noInstallation(seen string) error {
+	return &Mismatch{
+		What: NoInstallation, Seen: seen, Expected: "a database that a server has made",
+		Hint: "authserver serve makes one; if there is one, say where: AUTHSERVER_DATA_DIR or AUTHSERVER_DATABASE_URL",
+	}
+}
+
 // SchemaMismatch is the What of a schema that was not migrated yet.
 const SchemaMismatch = "database schema"
 
@@ -51,8 +64,11 @@ func (m *Mismatch) Error() string {
 type Use uint8
 
 const (
-	// ToOperate is the command line: it migrates an empty database alone.
+	// ToOperate is the command line: the installation must be there.
 	ToOperate Use = iota
+	// ToFound is the command line where it may be made: before the first start
+	// of a server somebody may want to make the first account.
+	ToFound
 	// ToServe migrates, and holds a SQLite file against a second server.
 	ToServe
 	// ToRescue goes on where a master key is missing.
@@ -75,6 +91,11 @@ func OpenEngine(ctx context.Context, c *config.Config, server bool) (store.Engin
 
 // Open opens the installation. The caller closes the Engine.
 func Open(ctx context.Context, c *config.Config, use Use) (*Installation, error) {
+	if path, ok := c.SQLitePath(); ok && use != ToServe && use != ToFound {
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return nil, noInstallation("no file " + path)
+		}
+	}
 	engine, err := OpenEngine(ctx, c, use == ToServe)
 	if err != nil {
 		return nil, err
@@ -99,6 +120,8 @@ func (in *Installation) settle(ctx context.Context, use Use) error {
 	case len(schema.Pending) == 0 && schema.Applied > schema.Newest:
 		in.note("the schema (migration %04d) is newer than this binary (%04d) and compatible with it", schema.Applied, schema.Newest)
 	case len(schema.Pending) == 0:
+	case schema.Applied == 0 && use != ToServe && use != ToFound:
+		return noInstallation("an empty database")
 	case use == ToServe || schema.Applied == 0:
 		applied, err := in.Engine.Migrate(ctx)
 		if err != nil {
@@ -164,6 +187,9 @@ func (in *Installation) identify(ctx context.Context, use Use) error {
 	}
 	if use == ToRescue {
 		return nil
+	}
+	if info, err := os.Stat(in.Config.MasterKeyPath()); err == nil && info.Mode().Perm()&0o077 != 0 {
+		in.note("others can read the master key %s (mode %04o): chmod 600 it", in.Config.MasterKeyPath(), info.Mode().Perm())
 	}
 	ring, err := in.Engine.Keys().ReadRing(ctx)
 	if err != nil {

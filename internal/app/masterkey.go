@@ -21,7 +21,7 @@ func readOrMakeKeyFile(path string, mayMake bool) (key secret.Bytes, made bool, 
 	if err == nil {
 		key, err = keys.ParseMasterKey(strings.TrimSpace(string(text)))
 		if err != nil {
-			return secret.Bytes{}, false, fmt.Errorf("%s: %w", path, err)
+			return secret.Bytes{}, false, fmt.Errorf("%w: the file %s does not hold one: %w", keys.ErrMasterKey, path, err)
 		}
 		return key, false, nil
 	}

@@ -18,6 +18,7 @@ import (
 	"example.com/authserver/internal/httpd/authapi"
 	"example.com/authserver/internal/httpd/wire"
 	"example.com/authserver/internal/keys"
+	"example.com/authserver/internal/limit"
 	"example.com/authserver/internal/login"
 	"example.com/authserver/internal/refresh"
 	"example.com/authserver/internal/session"
@@ -94,7 +95,7 @@ type Server struct {
 	cors       *cors.Cors
 	openCORS   *cors.Cors // for what everybody may read
 	hints      hints
-	edge       *edge
+	edge       *limit.Pace[string] // bounds the requests of one network
 	health     health
 	draining   atomic.Bool
 
@@ -113,7 +114,7 @@ func New(c Config, r Rooms) (*Server, error) {
 	s := &Server{
 		config: c, rooms: r, issuerHost: issuer.Host, hsts: issuer.Scheme == "https",
 		site: &wire.Site{Issuer: c.Issuer, Log: r.Log, RetrySpread: max(0, defaulted(c.RetryJitter, 4*time.Second))},
-		edge: newEdge(defaulted(c.EdgeRate, 5000), defaulted(c.EdgeBurst, 10000)),
+		edge: limit.NewPace[string](defaulted(c.EdgeRate, 5000), defaulted(c.EdgeBurst, 10000)),
 	}
 	s.health = health{ring: r.Ring, ping: r.Ping, draining: &s.draining}
 	if err := s.trustOrigins(issuer.Scheme + "://" + issuer.Host); err != nil {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"example.com/authserver/internal/account"
+	"example.com/authserver/internal/audit"
 	"example.com/authserver/internal/id"
 	"example.com/authserver/internal/limit"
 	"example.com/authserver/internal/refresh"
@@ -50,6 +51,9 @@ type Opening struct {
 	Forget    []limit.Budget // budgets whose failures are forgotten
 	Actor     string
 	RequestID string
+	// Also holds what the log is told besides session.opened; the store fills
+	// in when, who, and the session.
+	Also []audit.Event
 }
 
 // ErrRefused says that between verification and birth the account was

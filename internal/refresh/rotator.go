@@ -56,11 +56,19 @@ type Rotator struct {
 	queue    queue
 
 	outages watch
+	pace    *limit.Pace[id.Family]
 
 	alone    *limit.Gate // judged one by one in ordinary times
 	suspects *limit.Gate // members of a batch that the database refused
 	shunned  shunned     // families whose rows were found locked
 }
+
+// One family may be refreshed this often on one node: far more than a hundred
+// tabs that wake together, and far less than a loop gone wild.
+const (
+	familyRate  = 5000 // a second
+	familyBurst = 10000
+)
 
 // The bounds of what is judged alone, and how long its row lock is waited for.
 const (
@@ -78,13 +86,15 @@ func NewRotator(store Store, roots Roots, policy func(client string) Policy, clo
 		queue:    queue{store: store, limits: store.BatchLimits(), observer: observer},
 		alone:    limit.NewGate(aloneAtOnce, queueBound),
 		suspects: limit.NewGate(suspectsAtOnce, queueBound),
+		pace:     limit.NewPace[id.Family](familyRate, familyBurst),
 	}
 	return r
 }
 
 // Redeem judges a presented token and carries the outcome out. Refusals are
-// outcomes; an error is a *fault.Fault of code temporarily_unavailable, after
-// which the client may try again with the same token.
+// outcomes; an error is a *fault.Fault of code temporarily_unavailable or, for
+// a family that is refreshed in a wild loop, too_many_requests; the client may
+// try again with the same token.
 //
 // Once a rotation has been sent to the store it is waited for even if ctx
 // ends, because nobody could say otherwise what became of it.
@@ -96,6 +106,9 @@ func (r *Rotator) Redeem(ctx context.Context, p Presentation) (Redemption, error
 	}
 	if err != nil {
 		return Redemption{}, fault.Trouble(err)
+	}
+	if wait := r.pace.Wait(token.family, r.clock()); wait > 0 {
+		return Redemption{Family: token.family}, fault.New(fault.TooManyRequests, "This session is refreshed too often.").After(wait).WithReason("family_pace")
 	}
 	number, _, err := r.roots.ActiveRoot()
 	if err != nil {

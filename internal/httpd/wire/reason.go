@@ -26,7 +26,7 @@ var otherReasons = []string{
 	NoCredentials, "malformed_authorization", "expired", "malformed", "algorithm", "type", "unknown_key",
 	"signature", "issuer", "audience", "claims", "not_yet_valid",
 	// Requests.
-	"no_token", "cross_site", "edge", "host", "not_an_id", "unknown_session", "not_ready",
+	"no_token", "cross_site", "edge", "family_pace", "host", "not_an_id", "unknown_session", "not_ready",
 }
 
 // KnownReason reports whether reason is on the list.

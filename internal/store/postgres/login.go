@@ -162,6 +162,12 @@ func bear(ctx context.Context, tx pgx.Tx, o login.Opening, f refresh.Family) err
 	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
 		return fmt.Errorf("write session and family: %w", err)
 	}
+	for _, also := range o.Also {
+		also.Actor, also.User, also.Session, also.Family, also.RequestID = o.Actor, f.User, o.Session, f.ID, o.RequestID
+		if err := addEvents(ctx, tx, f.BornAt, also); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -19,7 +19,7 @@ func (s Families) Sweep(ctx context.Context, after id.Family, limit int, p refre
 	var dead [][16]byte
 	err = s.db.read(ctx, "refresh.sweep_look", func(ctx context.Context, c *pgxpool.Conn) error {
 		rows, err := c.Query(ctx, `-- name: refresh.sweep_look
-			SELECT f.id, least(f.ended_at, f.absolute_end, f.used_at + least(f.idle_ttl, $3::interval))
+			SELECT f.id, COALESCE(f.ended_at, least(f.absolute_end, f.used_at + least(f.idle_ttl, $3::interval)))
 				< COALESCE($4::timestamptz, now()) - $5::interval
 			FROM families f WHERE f.id > $1 ORDER BY f.id LIMIT $2`,
 			[16]byte(after), limit, p.IdleTTL, s.db.clock(), keep)
@@ -62,7 +62,7 @@ func (s Families) bury(ctx context.Context, tx pgx.Tx, dead [][16]byte, p refres
 		DELETE FROM families WHERE id IN (
 			SELECT f.id FROM families f
 			WHERE f.id = ANY ($1::uuid[])
-				AND least(f.ended_at, f.absolute_end, f.used_at + least(f.idle_ttl, $2::interval))
+				AND COALESCE(f.ended_at, least(f.absolute_end, f.used_at + least(f.idle_ttl, $2::interval)))
 					< COALESCE($3::timestamptz, now()) - $4::interval
 			ORDER BY f.id FOR UPDATE SKIP LOCKED)
 		RETURNING session_id`, dead, p.IdleTTL, s.db.clock(), keep)

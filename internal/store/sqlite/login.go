@@ -76,10 +76,17 @@ func (s Logins) Open(ctx context.Context, o login.Opening) (f refresh.Family, er
 		if err := t.forgetBudgets(o.Forget); err != nil {
 			return err
 		}
-		return t.addEvents(audit.Event{
-			Kind: audit.SessionOpened, Actor: o.Actor, User: f.User, Session: o.Session, Family: f.ID, RequestID: o.RequestID,
+		opened := audit.Event{
+			Kind:    audit.SessionOpened,
 			Details: map[string]string{"client": f.Client, "kind": string(o.Kind), "ip": f.IP, "user_agent": f.UserAgent},
-		})
+		}
+		for _, e := range append([]audit.Event{opened}, o.Also...) {
+			e.Actor, e.User, e.Session, e.Family, e.RequestID = o.Actor, f.User, o.Session, f.ID, o.RequestID
+			if err := t.addEvents(e); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err != nil {
 		return refresh.Family{}, err

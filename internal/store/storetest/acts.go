@@ -222,7 +222,7 @@ func (h *history) sweep() {
 	now := h.r.clock.Now()
 	over := func(m *holding) bool {
 		end := m.row.IdleEnd(p)
-		if !m.row.EndedAt.IsZero() && m.row.EndedAt.Before(end) {
+		if !m.row.EndedAt.IsZero() {
 			end = m.row.EndedAt
 		}
 		return now.Sub(end) > 7*day
