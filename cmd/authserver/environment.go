@@ -108,6 +108,15 @@ func (e *environment) registry(in *app.Installation) (*account.Registry, error) 
 	return account.NewRegistry(in.Engine.Accounts(), in.Engine.Ledger(), hasher, rules, e.config.Accounts()), nil
 }
 
+// checkUserName refuses what can be neither an e-mail address nor an id.
+func checkUserName(name string) error {
+	var uid id.User
+	if !strings.Contains(name, "@") && uid.UnmarshalText([]byte(name)) != nil {
+		return usageError(fmt.Errorf("%q is neither an e-mail address nor a user id", name))
+	}
+	return nil
+}
+
 // user finds an account by e-mail address or id.
 func (e *environment) user(in *app.Installation, name string) (account.User, error) {
 	var u account.User
@@ -115,10 +124,11 @@ func (e *environment) user(in *app.Installation, name string) (account.User, err
 	if strings.Contains(name, "@") {
 		u, err = in.Engine.Accounts().ByEmail(e.ctx, account.EmailKey(name))
 	} else {
-		var uid id.User
-		if err := uid.UnmarshalText([]byte(name)); err != nil {
-			return account.User{}, usageError(fmt.Errorf("%q is neither an e-mail address nor a user id", name))
+		if err := checkUserName(name); err != nil {
+			return account.User{}, err
 		}
+		var uid id.User
+		_ = uid.UnmarshalText([]byte(name)) // checked above
 		u, err = in.Engine.Accounts().ByID(e.ctx, uid)
 	}
 	if errors.Is(err, account.ErrNotFound) {

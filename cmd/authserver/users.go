@@ -165,6 +165,9 @@ func (c *usersShow) Run(e *environment) error {
 
 // withUser opens the installation, finds an account and calls act with both.
 func (e *environment) withUser(name string, act func(in *app.Installation, u account.User) error) error {
+	if err := checkUserName(name); err != nil {
+		return err
+	}
 	in, err := e.open(app.ToOperate)
 	if err != nil {
 		return err
