@@ -42,6 +42,7 @@ func TestScripts(t *testing.T) {
 				Dir:                 "testdata",
 				RequireExplicitExec: true,
 				RequireUniqueNames:  true,
+				Condition:           func(name string) (bool, error) { return name == engine, nil },
 				Setup:               func(e *testscript.Env) error { return setUp(t, engine, e) },
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
 					"server": cmdServer, "terminate": cmdTerminate, "http": cmdHTTP, "ops": cmdOps, "status": cmdStatus, "code": cmdCode,
