@@ -112,7 +112,7 @@ func found(ctx context.Context, dataDir, databaseURL string) (root, error) {
 	if err != nil {
 		return root{}, err
 	}
-	in, err := app.Open(ctx, c, app.ToOperate)
+	in, err := app.Open(ctx, c, app.ToFound)
 	if err != nil {
 		return root{}, err
 	}

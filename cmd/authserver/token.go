@@ -39,22 +39,20 @@ func (e *environment) ring(in *app.Installation) (*keys.Ring, error) {
 
 type tokenMint struct {
 	User     string        `required:"" help:"E-mail address or id."`
-	TTL      time.Duration `name:"ttl" help:"Life of the token; access-ttl without it, 24h at most."`
+	TTL      time.Duration `name:"ttl" help:"Life of the token; access-ttl without it, which is also the most."`
 	Audience []string      `name:"for" help:"Audience; the configured one without it."`
 	Scope    string        `help:"Scope; that of a first-party login without it."`
 	Admin    bool          `help:"For the admin API: the account must have the role admin."`
 }
-
-// mintLongest bounds the life of a token that an operator mints.
-const mintLongest = 24 * time.Hour
 
 func (c *tokenMint) Run(e *environment) error {
 	ttl := c.TTL
 	if ttl == 0 {
 		ttl = e.config.AccessTTL
 	}
-	if ttl < time.Second || ttl > mintLongest {
-		return usageError(fmt.Errorf("--ttl is %s; want 1s to %s", ttl, mintLongest))
+	// Keys stay published for as long as access tokens live, and no longer.
+	if ttl < time.Second || ttl > e.config.AccessTTL {
+		return usageError(fmt.Errorf("--ttl is %s; want 1s to %s, which is %s", ttl, e.config.AccessTTL, config.EnvName("access-ttl")))
 	}
 	return e.withUser(c.User, func(in *app.Installation, u account.User) error {
 		if c.Admin && !contains(u.Roles, account.RoleAdmin) {

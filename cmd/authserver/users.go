@@ -93,6 +93,9 @@ func (c *usersCreate) Run(e *environment) error {
 			return usageError(err)
 		}
 	}
+	if err := account.CheckRoles(roles); err != nil {
+		return usageError(err)
+	}
 	in, err := e.open(app.ToFound)
 	if err != nil {
 		return err
@@ -199,6 +202,11 @@ func (e *environment) setRole(name, role string, granted bool) error {
 		return usageError(err)
 	}
 	return e.withUser(name, func(in *app.Installation, u account.User) error {
+		if granted && !contains(u.Roles, role) {
+			if err := account.CheckRoles(append(u.Roles, role)); err != nil {
+				return fail(exitConflict, err, "authserver users ungrant "+u.Email+" --role ...")
+			}
+		}
 		if err := in.Engine.Accounts().SetRole(e.ctx, u.ID, role, granted, e.actor(), e.requestID()); err != nil {
 			return err
 		}

@@ -80,6 +80,22 @@ func ParseRole(s string) (string, error) {
 	return s, nil
 }
 
+// maxRoles bounds the roles of one account in bytes, counted as they stand in
+// a token: every access token carries them, and proxies' headers are small.
+const maxRoles = 1500
+
+// CheckRoles refuses roles that would not fit into an access token.
+func CheckRoles(roles []string) error {
+	n := 0
+	for _, role := range roles {
+		n += len(role) + len(`"",`)
+	}
+	if n > maxRoles {
+		return fmt.Errorf("the roles take %d bytes in every token; want at most %d", n, maxRoles)
+	}
+	return nil
+}
+
 // The conflicts and absences a store answers with; any other error is trouble.
 var (
 	ErrEmailTaken = errors.New("an account with this e-mail exists")

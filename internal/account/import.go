@@ -176,6 +176,9 @@ func readImportLine(text []byte, now time.Time) (NewUser, string, error) {
 		}
 		u.Roles = append(u.Roles, role)
 	}
+	if err := CheckRoles(u.Roles); err != nil {
+		return NewUser{}, line.Email, err
+	}
 	if line.CreatedAt != nil {
 		if line.CreatedAt.After(now) {
 			return NewUser{}, line.Email, fmt.Errorf("created_at is %s, which lies in the future", line.CreatedAt.UTC().Format(time.RFC3339))

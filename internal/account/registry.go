@@ -35,11 +35,20 @@ type Registry struct {
 	hasher *password.Hasher
 	rules  password.Rules
 	policy Policy
+	turns  *limit.Turns[string]
 }
+
+// registerTurns is how many registrations of one network are under way at once,
+// and registerQueue how many wait: what parallel tries could learn beyond the
+// allowance is bounded by the first, and one host cannot keep others out.
+const (
+	registerTurns = 4
+	registerQueue = 256
+)
 
 // NewRegistry returns a registry.
 func NewRegistry(store Store, ledger limit.Ledger, hasher *password.Hasher, rules password.Rules, policy Policy) *Registry {
-	return &Registry{store: store, ledger: ledger, hasher: hasher, rules: rules, policy: policy}
+	return &Registry{store: store, ledger: ledger, hasher: hasher, rules: rules, policy: policy, turns: limit.NewTurns[string](registerTurns, registerQueue)}
 }
 
 // taken bounds how often one network may learn that an address has an
@@ -60,6 +69,11 @@ func (r *Registry) Register(ctx context.Context, reg Registration) (User, error)
 	if weak := r.rules.Check(reg.Password, email.String()); weak != nil {
 		return User{}, weak
 	}
+	leave, err := r.turns.Enter(ctx, reg.Network)
+	if err != nil {
+		return User{}, fault.Trouble(err).After(2 * time.Second).WithReason("registration_queue")
+	}
+	defer leave()
 	budget := limit.BudgetOf("register/taken", reg.Network)
 	wait, err := r.ledger.Closed(ctx, []limit.Budget{budget})
 	if err != nil {

@@ -50,7 +50,7 @@ func New(ctx context.Context, in *Installation, log *slog.Logger) (*Server, erro
 
 	rotator := refresh.NewRotator(in.Engine.Families(), ring, c.Refresh, ring.Now, metrics)
 	hearing.rotator.Store(rotator)
-	desk := login.NewDesk(in.Engine.Logins(), in.Engine.Accounts(), in.Engine.Ledger(), hasher, rules, ring, c.Login(), metrics)
+	desk := login.NewDesk(in.Engine.Logins(), in.Engine.Accounts(), in.Engine.Sessions(), in.Engine.Ledger(), hasher, rules, ring, c.Login(), metrics)
 	registry := account.NewRegistry(in.Engine.Accounts(), in.Engine.Ledger(), hasher, rules, c.Accounts())
 	minter := token.NewMinter(ring, c.Tokens())
 
@@ -82,7 +82,7 @@ type hearing struct {
 // RingRead implements keys.Observer.
 func (h *hearing) RingRead(took, offset time.Duration, err error) {
 	h.Observer.RingRead(took, offset, err)
-	if r := h.rotator.Load(); r != nil {
+	if r := h.rotator.Load(); r != nil && !errors.Is(err, keys.ErrMasterKey) { // which the store answered
 		r.StoreHeard(err)
 	}
 }

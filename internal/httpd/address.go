@@ -44,6 +44,10 @@ func (s *Server) clientOf(r *http.Request, peer netip.Addr, trusted bool) netip.
 		if found := middleware.GetClientIPAddr(r.Context()); found.IsValid() {
 			return found.WithZone("")
 		}
+		if r.Header["X-Forwarded-For"] != nil && s.hints.first("unreadable "+peer.String()) {
+			s.rooms.Log.Warn("a trusted proxy sent an X-Forwarded-For that holds no client address, and counts as the client itself",
+				"event", "unreadable_forwarded_for", "peer", peer.String(), "hint", "the header wants addresses without ports")
+		}
 		return peer
 	}
 	if r.Header["X-Forwarded-For"] != nil && s.hints.first("forwarded "+peer.String()) {

@@ -174,7 +174,7 @@ func build(t testing.TB, clock *storetest.Clock, engine store.Engine, options ..
 	h.rooms = httpd.Rooms{
 		Ring:     h.ring,
 		Registry: account.NewRegistry(engine.Accounts(), engine.Ledger(), hasher, rules, account.Policy{RegistrationOpen: p.registration}),
-		Desk: login.NewDesk(engine.Logins(), engine.Accounts(), engine.Ledger(), hasher, rules, h.ring, login.Policy{
+		Desk: login.NewDesk(engine.Logins(), engine.Accounts(), engine.Sessions(), engine.Ledger(), hasher, rules, h.ring, login.Policy{
 			Client: c.Client, Scope: "account", Audience: c.Audience, AdminAudience: c.Issuer + "/admin",
 			IdleTTL: p.idle, SessionTTL: sessionTTL, RememberTTL: 4 * sessionTTL,
 		}, h.metrics),

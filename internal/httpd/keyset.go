@@ -5,9 +5,11 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
+	"example.com/authserver/internal/httpd/wire"
 	"example.com/authserver/internal/id"
 	"example.com/authserver/internal/keys"
 )
@@ -34,9 +36,7 @@ type line struct {
 	value []string
 }
 
-func newKeySet(s *Server, next http.Handler) *keySet {
-	return &keySet{server: s, next: next, prefix: id.NewRequest()[:12]}
-}
+func newKeySet(s *Server) *keySet { return &keySet{server: s, prefix: id.NewRequest()[:12]} }
 
 // ServeHTTP implements http.Handler. Whatever is out of the ordinary (no set,
 // a drain, a log that wants everything) takes the long way.
@@ -52,21 +52,37 @@ func (k *keySet) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		k.next.ServeHTTP(w, r)
 		return
 	}
+	w.Header()["X-Request-Id"] = []string{k.requestID()}
+	status := k.answer(w, r, set)
+	k.server.rooms.Observer.Served(jwksPath, r.Method, status, time.Since(begun))
+}
+
+// handle is the long way, behind the middleware. An error is 503: an empty set
+// would be cached, and every token refused.
+func (k *keySet) handle(_ *wire.Scope, w http.ResponseWriter, r *http.Request) error {
+	set, err := k.server.rooms.Ring.JWKS()
+	if err == nil {
+		k.answer(w, r, set)
+	}
+	return err
+}
+
+// answer writes a set, from memory, whatever the database does.
+func (k *keySet) answer(w http.ResponseWriter, r *http.Request, set keys.JWKS) (status int) {
 	h := w.Header()
 	for _, l := range k.headers(set) {
 		h[l.name] = l.value
 	}
-	h["X-Request-Id"] = []string{k.requestID()}
-	status := http.StatusOK
 	if matches(r.Header["If-None-Match"], set.ETag) {
-		status = http.StatusNotModified
 		delete(h, "Content-Type")
 		delete(h, "Content-Length")
-		w.WriteHeader(status)
-	} else if r.Method == http.MethodGet {
+		w.WriteHeader(http.StatusNotModified)
+		return http.StatusNotModified
+	}
+	if r.Method == http.MethodGet {
 		_, _ = w.Write(set.Body) // a client that went away is no news
 	}
-	k.server.rooms.Observer.Served(jwksPath, r.Method, status, time.Since(begun))
+	return http.StatusOK
 }
 
 // headers are those of a set; the slices are shared and never changed.
@@ -83,6 +99,7 @@ func (k *keySet) headers(set keys.JWKS) []line {
 	h["Content-Type"] = keySetHeader
 	h["Content-Length"] = []string{strconv.Itoa(len(set.Body))}
 	delete(h, "X-Request-Id")
+	delete(h, "Connection")
 	ready := &readySet{etag: set.ETag}
 	for name, value := range h {
 		ready.header = append(ready.header, line{name, value})
@@ -100,4 +117,18 @@ func (k *keySet) requestID() string {
 		b[i] = byte(n >> (24 - 8*i))
 	}
 	return k.prefix + hex.EncodeToString(b[:])
+}
+
+// matches is the weak comparison of RFC 9110 section 13.1.2. No ETag of ours
+// holds a comma.
+func matches(headers []string, etag string) bool {
+	for _, header := range headers {
+		for candidate := range strings.SplitSeq(header, ",") {
+			candidate = strings.TrimSpace(candidate)
+			if candidate == "*" || strings.TrimPrefix(candidate, "W/") == etag {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -21,7 +21,7 @@ const (
 )
 
 // publicRoutes builds the public listener.
-func (s *Server) publicRoutes() (http.Handler, error) {
+func (s *Server) publicRoutes(set *keySet) (http.Handler, error) {
 	mux := chi.NewMux()
 	if len(s.config.TrustedProxies) > 0 {
 		mux.Use(s.forwarded())
@@ -29,7 +29,7 @@ func (s *Server) publicRoutes() (http.Handler, error) {
 	mux.Use(s.observe, s.crossOriginReads, s.edgeLimit, middleware.GetHead)
 	s.refuseElse(mux)
 
-	mux.Method("GET", jwksPath, wire.Handler(s.jwks))
+	mux.Method("GET", jwksPath, wire.Handler(set.handle))
 	mux.Method("GET", "/openapi.yaml", wire.Handler(s.openapi))
 	mux.Method("GET", "/", wire.Handler(s.front))
 	if !s.config.FirstPartyAPI {

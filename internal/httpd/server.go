@@ -120,11 +120,11 @@ func New(c Config, r Rooms) (*Server, error) {
 	if err := s.trustOrigins(issuer.Scheme + "://" + issuer.Host); err != nil {
 		return nil, err
 	}
-	routes, err := s.publicRoutes()
-	if err != nil {
+	set := newKeySet(s)
+	if set.next, err = s.publicRoutes(set); err != nil {
 		return nil, err
 	}
-	s.public = newKeySet(s, routes)
+	s.public = set
 	return s, nil
 }
 

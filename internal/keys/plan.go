@@ -141,8 +141,9 @@ func planForget(lives []Life, now time.Time) []Step {
 }
 
 // rootRest is how long a superseded root key stays before anybody asks who
-// still uses it: by then no node makes tokens with it.
-const rootRest = time.Hour
+// still uses it. Families whose heads have moved on may have lost the answer:
+// their honest retries, and a thief's old tokens, still name it.
+const rootRest = 30 * day
 
 // restingRoots reports whether a superseded root key might be dropped.
 func restingRoots(ring StoredRing, now time.Time, p Policy) bool {

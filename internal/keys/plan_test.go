@@ -118,15 +118,15 @@ func TestPlan_forgetsTheOldestEndedKeysButNeverTheGreatestNumber(t *testing.T) {
 }
 
 func TestPlanRoots_dropsOnlyWhatNoFamilyNames(t *testing.T) {
-	ring := StoredRing{Revision: 1, Keys: []StoredKey{rootRow(1, at(0)), rootRow(2, at(time.Hour)), rootRow(3, at(2*time.Hour)), rootRow(4, at(50*time.Hour))}}
+	ring := StoredRing{Revision: 1, Keys: []StoredKey{rootRow(1, at(0)), rootRow(2, at(time.Hour)), rootRow(3, at(2*time.Hour)), rootRow(4, at(2*rootRest))}}
 	for _, test := range []struct {
 		at   time.Duration
 		live []int
 		want []string
 	}{
-		{3*time.Hour - time.Millisecond, nil, []string{"destroy refresh HMAC-SHA-256 1"}},
-		{4 * time.Hour, []int{1, 3}, []string{"destroy refresh HMAC-SHA-256 2"}},
-		{4 * time.Hour, []int{1, 2}, nil}, // the active one stays, named or not, and so does the next
+		{2*time.Hour + rootRest - time.Millisecond, nil, []string{"destroy refresh HMAC-SHA-256 1"}},
+		{3*time.Hour + rootRest, []int{1, 3}, []string{"destroy refresh HMAC-SHA-256 2"}},
+		{3*time.Hour + rootRest, []int{1, 2}, nil}, // the active one stays, named or not, and so does the next
 	} {
 		if got := wanted(PlanRoots(ring, epoch.Add(test.at), DefaultPolicy(), test.live)); !slices.Equal(got, test.want) {
 			t.Errorf("at %s with %v alive: %q, want %q", test.at, test.live, got, test.want)

@@ -36,7 +36,7 @@ func TestRing_aNewRootKeyIsKnownBeforeItIsUsed(t *testing.T) {
 		}
 	}
 	d.store.live = []int{1, 2}
-	d.after(t, 2*time.Hour)
+	d.after(t, rootRest)
 	d.after(t, 23*time.Hour)
 	if _, ok := d.ring.Root(1); !ok || d.store.asked != 1 {
 		t.Fatalf("asked %d times, want once a day; known: %v", d.store.asked, ok)

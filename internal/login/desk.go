@@ -70,6 +70,7 @@ type Observer interface {
 type Desk struct {
 	store    Store
 	accounts account.Store
+	sessions session.Store
 	ledger   limit.Ledger
 	hasher   *password.Hasher
 	rules    password.Rules
@@ -77,14 +78,17 @@ type Desk struct {
 	policy   Policy
 	observer Observer
 	schemes  schemes
-	turns    turns
+	networks *limit.Turns[string]
+	budgets  *limit.Turns[limit.Budget]
 }
 
 // NewDesk returns a desk.
-func NewDesk(store Store, accounts account.Store, ledger limit.Ledger, hasher *password.Hasher, rules password.Rules, roots refresh.Roots, policy Policy, observer Observer) *Desk {
+func NewDesk(store Store, accounts account.Store, sessions session.Store, ledger limit.Ledger, hasher *password.Hasher, rules password.Rules, roots refresh.Roots, policy Policy, observer Observer) *Desk {
 	return &Desk{
-		store: store, accounts: accounts, ledger: ledger, hasher: hasher, rules: rules,
+		store: store, accounts: accounts, sessions: sessions, ledger: ledger, hasher: hasher, rules: rules,
 		roots: roots, policy: policy, observer: observer,
+		networks: limit.NewTurns[string](networkTurns, turnQueue),
+		budgets:  limit.NewTurns[limit.Budget](1, turnQueue),
 	}
 }
 
@@ -130,7 +134,7 @@ func (d *Desk) logIn(ctx context.Context, r Request) (Opened, error) {
 		return Opened{}, fault.Trouble(err)
 	}
 	charges := chargesFor(key, r, cred)
-	leave, err := d.turns.enter(ctx, charges[0].Budget)
+	leave, err := d.turn(ctx, r.Network, charges[0].Budget)
 	if err != nil {
 		return Opened{}, err
 	}
@@ -168,6 +172,11 @@ func (d *Desk) logIn(ctx context.Context, r Request) (Opened, error) {
 	if err != nil {
 		d.refund(ctx, charges)
 		return Opened{}, fault.Trouble(err)
+	}
+	// What logins leave behind is bounded, too; to look at one login in sixteen
+	// is enough for that. A failure is no reason to refuse this one.
+	if opening.Session[15]%16 == 0 {
+		_, _ = d.sessions.EndOldest(ctx, cred.User.ID, session.MaxLiving, r.RequestID)
 	}
 	return Opened{Family: family, Token: token, IdleEnd: family.IdleEnd(refresh.Policy{IdleTTL: d.policy.IdleTTL})}, nil
 }
@@ -244,8 +253,8 @@ func (d *Desk) ChangePassword(ctx context.Context, c PasswordChange) (ended int,
 	if err != nil {
 		return 0, fault.Trouble(err)
 	}
-	charges := []limit.Charge{{Budget: limit.BudgetOf("login/session", key, c.Session.String()), Allowance: familiar}}
-	leave, err := d.turns.enter(ctx, charges[0].Budget)
+	charges := []limit.Charge{{Budget: limit.BudgetOf("login/session", key, c.Session.String()), Allowance: network}}
+	leave, err := d.turn(ctx, c.Network, charges[0].Budget)
 	if err != nil {
 		return 0, err
 	}

@@ -122,6 +122,7 @@ const (
 	EndedByRelogin  EndReason = "relogin" // a login arrived with this session's cookie
 	EndedByFloor    EndReason = "floor"   // mass revocation of everything older
 	EndedByRootKey  EndReason = "root_key"
+	EndedByLimit    EndReason = "limit" // the account had too many sessions
 )
 
 // Family is one family's row and what is read along with it. Instants are of

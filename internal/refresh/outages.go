@@ -17,13 +17,36 @@ type Outage struct{ From, Until time.Time }
 const outagesKept = 32
 
 // Began returns the list with an outage that starts at now, or the same list
-// when one is going on already.
+// when one is going on already. A full list loses its shortest span: a store
+// that comes back fails here and answers there for a while, and those flickers
+// must not push the outage itself out.
 func (o Outages) Began(now time.Time) Outages {
 	if n := len(o); n > 0 && o[n-1].Until.IsZero() {
 		return o
 	}
-	keep := o[max(0, len(o)-outagesKept+1):]
-	return append(append(make(Outages, 0, len(keep)+1), keep...), Outage{From: now})
+	next := append(append(make(Outages, 0, len(o)+1), o...), Outage{From: now})
+	if len(o) < outagesKept {
+		return next
+	}
+	shortest := 0
+	for i, out := range o {
+		if out.Until.Sub(out.From) < o[shortest].Until.Sub(o[shortest].From) {
+			shortest = i
+		}
+	}
+	return append(next[:shortest], next[shortest+1:]...)
+}
+
+// resumed returns the list with an outage going on that began at from: its last
+// one again, if that is the one, or another.
+func (o Outages) resumed(from time.Time) Outages {
+	n := len(o)
+	if n == 0 || !o[n-1].From.Equal(from) {
+		return o.Began(from)
+	}
+	again := append(make(Outages, 0, n), o...)
+	again[n-1].Until = time.Time{}
+	return again
 }
 
 // Over returns the list with its last outage closed at now, or the same list
@@ -35,6 +58,9 @@ func (o Outages) Over(now time.Time) Outages {
 	}
 	closed := append(make(Outages, 0, n), o...)
 	closed[n-1].Until = now
+	if !now.After(closed[n-1].From) {
+		return closed[:n-1] // it took no time
+	}
 	return closed
 }
 
@@ -67,9 +93,18 @@ const quietFor = 5 * time.Second
 type watch struct {
 	list atomic.Pointer[Outages]
 
+	// unanswered: no refresh got through since the last failure.
+	unanswered atomic.Bool
+
 	mu   sync.Mutex
-	last time.Time // of the failures of the outage that goes on
+	from time.Time // the first failure of the last outage
+	last time.Time // the last failure
 }
+
+// patience is how long a client that backs off may be silent while it waits
+// for an outage to end; two failures nearer to each other than that, with no
+// refresh answered in between, are of one outage.
+const patience = 2 * time.Minute
 
 func (w *watch) seen() Outages {
 	if list := w.list.Load(); list != nil {
@@ -86,13 +121,20 @@ func (w *watch) goesOn() bool {
 func (w *watch) failed(now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if !w.unanswered.Swap(true) || now.Sub(w.last) > patience {
+		w.from = now
+	}
 	w.last = now
-	next := w.seen().Began(now)
+	next := w.seen().resumed(w.from)
 	w.list.Store(&next)
 }
 
 // answered ends an outage: a refresh got through.
 func (w *watch) answered(clock func() time.Time) {
+	if !w.unanswered.Load() {
+		return
+	}
+	w.unanswered.Store(false)
 	if w.goesOn() {
 		w.end(clock())
 	}

@@ -303,10 +303,75 @@ func TestStoreHeard_endsAnOutageThatNoRefreshSawEnd(t *testing.T) {
 	if age := w.seen().Age(born, now.Add(time.Hour)); age != time.Hour+quietFor {
 		t.Errorf("a head of then is %s old", age)
 	}
-	w.failed(now)
+	w.failed(now) // nobody was answered in between: it is the same outage
 	now = now.Add(time.Minute)
 	w.answered(clock)
-	if w.goesOn() || w.seen()[1].Until != now {
-		t.Errorf("a refresh that got through did not end the outage: %v", w.seen())
+	want = Outages{{From: born, Until: now}}
+	if diff := cmp.Diff(want, w.seen()); diff != "" {
+		t.Errorf("after a refresh got through (-want +got)\n%s", diff)
+	}
+	now = now.Add(time.Hour)
+	w.failed(now)
+	if len(w.seen()) != 2 {
+		t.Errorf("an hour later it is another one: %v", w.seen())
+	}
+}
+
+// A store that comes back fails here and answers there for a while. That must
+// not push the outage itself out of the list: everybody whose answer it lost
+// would be taken for a thief.
+func TestOutages_flickerDoesNotPushAnOutageOut(t *testing.T) {
+	now := born
+	var w watch
+	clock := func() time.Time { return now }
+	w.failed(now)
+	now = now.Add(5 * time.Minute)
+	w.answered(clock)
+	for range 1000 {
+		now = now.Add(time.Millisecond)
+		w.failed(now)
+		now = now.Add(time.Millisecond)
+		w.answered(clock)
+	}
+	if list := w.seen(); len(list) != outagesKept || !list[0].From.Equal(born) || list[0].Until.Sub(born) != 5*time.Minute {
+		t.Errorf("%d outages, the first %v; want the long one kept", len(list), list[0])
+	}
+	if age := w.seen().Age(born.Add(-time.Second), now); age > 4*time.Second {
+		t.Errorf("a head of just before is %s old", age)
+	}
+}
+
+// One failure now and then among many answers is no outage: it must not keep
+// every head young.
+func TestOutages_aFailureNowAndThenKeepsNobodyYoung(t *testing.T) {
+	now := born
+	var w watch
+	clock := func() time.Time { return now }
+	for range 900 {
+		w.failed(now)
+		for range 400 { // four seconds of answers
+			now = now.Add(10 * time.Millisecond)
+			w.answered(clock)
+		}
+	}
+	if age := w.seen().Age(born, now); age < now.Sub(born)-time.Minute {
+		t.Errorf("a head is %s old after %s", age, now.Sub(born))
+	}
+}
+
+// A client backs off while a store reads and cannot write; its silence is no
+// answer.
+func TestOutages_silenceBetweenFailuresIsPartOfIt(t *testing.T) {
+	now := born
+	var w watch
+	for range 10 {
+		w.failed(now)
+		for range 30 { // the ring's questions are answered all the while
+			now = now.Add(time.Second)
+			w.quiet(now)
+		}
+	}
+	if age := w.seen().Age(born, now); age > 31*time.Second {
+		t.Errorf("a head of the beginning is %s old after %s without an answer", age, now.Sub(born))
 	}
 }

@@ -22,6 +22,11 @@ const (
 	Offline Kind = "offline"
 )
 
+// MaxLiving is about how many living sessions an account may have; logins
+// beyond it end the oldest. Without a bound, whatever ends them all could be made to
+// take too long by whoever knows one password.
+const MaxLiving = 1000
+
 // Session is one login on one device, as its owner sees it. Instants are of
 // the store's clock.
 type Session struct {
@@ -86,6 +91,9 @@ type Store interface {
 	// EndSessions ends what e asks for and returns how many sessions it ended;
 	// those that had ended before keep their reason and are not counted.
 	EndSessions(ctx context.Context, e End) (int, error)
+	// EndOldest ends the oldest living sessions of a user beyond the keep
+	// newest, at most 500 in one call, and returns how many.
+	EndOldest(ctx context.Context, u id.User, keep int, requestID string) (int, error)
 	// RaiseFloor revokes everything born before the given instant, which must
 	// not lie in the future, or what is born until then is dead at birth. At once:
 	// the floor is one row that every verdict reads. The rows are ended

@@ -20,7 +20,7 @@ var refreshReasons = []refresh.Reason{
 var otherReasons = []string{
 	// Logins and passwords.
 	"unknown_user", "wrong_password", "user_disabled", "changed_meanwhile", "role_missing", "throttled",
-	"registration_throttled", "hash_queue_full", "hash_wait_ended", "login_queue_full", "login_wait_ended",
+	"registration_throttled", "registration_queue", "hash_queue_full", "hash_wait_ended", "login_queue_full", "login_wait_ended",
 	password.TooShort, password.TooLong, password.Common, password.IsEmail, password.IsContext,
 	// Access tokens.
 	NoCredentials, "malformed_authorization", "expired", "malformed", "algorithm", "type", "unknown_key",

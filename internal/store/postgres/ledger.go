@@ -15,95 +15,102 @@ import (
 // Ledger implements limit.Ledger.
 type Ledger struct{ db *DB }
 
-// Charge implements limit.Ledger. Budget rows are locked in the order of their
-// bytes, those that do not stand yet included.
+// Charge implements limit.Ledger in one round trip. Each counter is looked at
+// and counted under its row's lock; the rows are taken in the order of their
+// bytes. A login waits for this before its hash, so the commit does not wait for
+// the disk: what a crash forgets is the last guesses of half a second.
+//
+// Where one budget of several turns out to be closed, the others were counted
+// already and are given back: for that moment they stand one too high, which
+// refuses more and never less.
 func (s Ledger) Charge(ctx context.Context, charges []limit.Charge) (wait time.Duration, err error) {
 	if len(charges) == 0 {
 		return 0, nil
 	}
-	allowances := make(map[limit.Budget]limit.Allowance, len(charges))
-	budgets := make([][]byte, 0, len(charges))
-	for _, c := range charges {
-		if _, twice := allowances[c.Budget]; !twice {
-			budgets = append(budgets, c.Budget[:])
-		}
-		allowances[c.Budget] = c.Allowance
-	}
-	slices.SortFunc(budgets, bytes.Compare)
-	err = s.db.write(ctx, "ledger.charge", func(ctx context.Context, tx pgx.Tx) error {
-		now, rows, err := s.hold(ctx, tx, budgets)
-		if err != nil {
-			return err
-		}
-		if wait = longestWait(rows, now); wait > 0 {
-			return errNothing
-		}
+	c := newColumns(charges)
+	counted := 0
+	err = s.db.read(ctx, "ledger.charge", func(ctx context.Context, conn *pgxpool.Conn) error {
+		counted = 0
 		var b pgx.Batch
-		for _, row := range rows {
-			a := allowances[row.budget]
-			failures := row.failuresAt(now) + 1
-			closedUntil := now.Add(a.Wait(failures))
-			forgetAt := closedUntil
-			if at := now.Add(a.Forget); at.After(forgetAt) {
-				forgetAt = at
+		b.Queue(`-- name: ledger.hurry
+			SELECT set_config('synchronous_commit', 'off', true), set_config('lock_timeout', '2s', true)`)
+		b.Queue(`-- name: ledger.charge
+			WITH clock AS (SELECT COALESCE($6::timestamptz, clock_timestamp()) AS now),
+			charge AS (
+				SELECT u.budget, u.free, u.first, u.longest, u.forget, c.now
+				FROM unnest($1::bytea[], $2::int4[], $3::interval[], $4::interval[], $5::interval[])
+					WITH ORDINALITY AS u (budget, free, first, longest, forget, n), clock c ORDER BY u.n)
+			INSERT INTO budgets AS b (budget, failures, closed_until, forget_at)
+			SELECT budget, 1, now + CASE WHEN 1 < free THEN interval '0' ELSE first END, now + forget FROM charge
+			ON CONFLICT (budget) DO UPDATE SET (failures, closed_until, forget_at) = (
+				SELECT n.failures,
+					c.now + CASE WHEN n.failures < c.free THEN interval '0'
+						ELSE least(c.longest, c.first * power(2, least(n.failures - c.free, 40))) END,
+					c.now + greatest(c.forget, c.longest)
+				FROM charge c, LATERAL (SELECT CASE WHEN b.forget_at > c.now THEN b.failures + 1 ELSE 1 END AS failures) n
+				WHERE c.budget = b.budget)
+			WHERE b.closed_until <= (SELECT now FROM clock) OR b.forget_at <= (SELECT now FROM clock) OR b.failures = 0
+			RETURNING budget`, c.budgets, c.free, c.first, c.longest, c.forget, s.db.clock()).Query(func(rows pgx.Rows) error {
+			for rows.Next() {
+				counted++
 			}
-			b.Queue(`-- name: ledger.count
-				UPDATE budgets SET failures = $2, closed_until = $3, forget_at = $4 WHERE budget = $1`,
-				row.budget[:], failures, closedUntil, forgetAt)
-		}
-		return tx.SendBatch(ctx, &b).Close()
-	})
-	return wait, err
-}
-
-// budgetRow is one counter as it stands.
-type budgetRow struct {
-	budget      limit.Budget
-	failures    int
-	closedUntil time.Time
-	forgetAt    time.Time
-}
-
-// failuresAt returns the failures that are not forgotten at now.
-func (r budgetRow) failuresAt(now time.Time) int {
-	if !r.forgetAt.After(now) {
-		return 0
-	}
-	return r.failures
-}
-
-func longestWait(rows []budgetRow, now time.Time) (wait time.Duration) {
-	for _, row := range rows {
-		if row.failuresAt(now) > 0 {
-			wait = max(wait, row.closedUntil.Sub(now))
-		}
-	}
-	return wait
-}
-
-// hold locks the counters in order, making those that are missing, and reads
-// them and then the clock. An INSERT that is told to update nothing locks the
-// row all the same.
-func (s Ledger) hold(ctx context.Context, tx pgx.Tx, budgets [][]byte) (now time.Time, rows []budgetRow, err error) {
-	var b pgx.Batch
-	b.Queue(`-- name: ledger.hold
-		INSERT INTO budgets (budget, failures, closed_until, forget_at)
-		SELECT b, 0, 'epoch', 'epoch' FROM unnest($1::bytea[]) WITH ORDINALITY AS u (b, n) ORDER BY n
-		ON CONFLICT (budget) DO UPDATE SET failures = 0 WHERE false`, budgets)
-	b.Queue(`-- name: ledger.read
-		SELECT budget, failures, closed_until, forget_at FROM budgets WHERE budget = ANY ($1::bytea[]) ORDER BY budget`,
-		budgets).Query(func(found pgx.Rows) error {
-		rows, err = pgx.CollectRows(found, func(row pgx.CollectableRow) (r budgetRow, err error) {
-			var budget []byte
-			err = row.Scan(&budget, &r.failures, &r.closedUntil, &r.forgetAt)
-			copy(r.budget[:], budget)
-			return r, err
+			return rows.Err()
 		})
+		return conn.SendBatch(ctx, &b).Close()
+	})
+	if err != nil || counted == len(c.budgets) {
+		return 0, err
+	}
+	budgets := make([]limit.Budget, 0, len(charges))
+	for _, charge := range charges {
+		budgets = append(budgets, charge.Budget)
+	}
+	if wait, err = s.Closed(ctx, budgets); err != nil {
+		return 0, err
+	}
+	if counted > 0 {
+		if err := s.giveBack(ctx, c.budgets); err != nil {
+			return 0, err
+		}
+	}
+	if wait == 0 { // what was closed a moment ago has just opened
+		wait = time.Millisecond
+	}
+	return wait, nil
+}
+
+// giveBack takes one failure back from the budgets that are open, which are
+// those that were counted.
+func (s Ledger) giveBack(ctx context.Context, budgets [][]byte) error {
+	return s.db.write(ctx, "ledger.give_back", func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `-- name: ledger.give_back
+			UPDATE budgets SET failures = greatest(failures - 1, 0)
+			WHERE budget IN (SELECT budget FROM budgets
+				WHERE budget = ANY ($1::bytea[]) AND closed_until <= COALESCE($2::timestamptz, now())
+				ORDER BY budget FOR UPDATE)`, budgets, s.db.clock())
 		return err
 	})
-	b.Queue(wallNow, s.db.clock()).QueryRow(func(row pgx.Row) error { return row.Scan(&now) })
-	err = tx.SendBatch(ctx, &b).Close()
-	return now, rows, err
+}
+
+// chargeColumns are charges as the statement takes them, each budget once, in
+// the order of their bytes.
+type chargeColumns struct {
+	budgets                [][]byte
+	free                   []int32
+	first, longest, forget []time.Duration
+}
+
+func newColumns(charges []limit.Charge) (c chargeColumns) {
+	sorted := slices.Clone(charges)
+	slices.SortFunc(sorted, func(a, b limit.Charge) int { return bytes.Compare(a.Budget[:], b.Budget[:]) })
+	sorted = slices.CompactFunc(sorted, func(a, b limit.Charge) bool { return a.Budget == b.Budget })
+	for _, charge := range sorted {
+		a := charge.Allowance
+		c.budgets = append(c.budgets, charge.Budget[:])
+		c.free = append(c.free, int32(min(a.Free, 1<<31-1)))
+		c.first, c.longest, c.forget = append(c.first, a.First), append(c.longest, a.Longest), append(c.forget, a.Forget)
+	}
+	return c
 }
 
 // Closed implements limit.Ledger.

@@ -156,6 +156,43 @@ func (db *DB) lockUser(ctx context.Context, tx pgx.Tx, u id.User) (now time.Time
 	return now, err
 }
 
+// EndOldest implements session.Store. The question whether there are too many
+// takes no lock; nearly always the answer is no.
+func (s Sessions) EndOldest(ctx context.Context, u id.User, keep int, requestID string) (ended int, err error) {
+	living := 0
+	err = s.db.read(ctx, "session.count_of_user", func(ctx context.Context, c *pgxpool.Conn) error {
+		return c.QueryRow(ctx, `-- name: session.count_of_user
+			SELECT count(*) FROM (SELECT FROM sessions WHERE user_id = $1 AND ended_at IS NULL LIMIT $2) s`,
+			[16]byte(u), keep+1).Scan(&living)
+	})
+	if err != nil || living <= keep {
+		return 0, err
+	}
+	err = s.db.write(ctx, "session.end_oldest", func(ctx context.Context, tx pgx.Tx) error {
+		now, err := s.db.lockUser(ctx, tx, u)
+		if err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, `-- name: session.oldest_families
+			SELECT f.id FROM families f
+			WHERE f.ended_at IS NULL AND f.session_id IN (
+				SELECT s.id FROM sessions s WHERE s.user_id = $1 AND s.ended_at IS NULL
+				ORDER BY s.created_at DESC, s.id OFFSET $2 LIMIT 500)`, [16]byte(u), keep)
+		if err != nil {
+			return err
+		}
+		families, err := pgx.CollectRows(rows, pgx.RowTo[[16]byte])
+		if err != nil {
+			return err
+		}
+		_, ended, err = endListed(ctx, tx, now, [][16]byte{u}, families, ending{
+			reason: refresh.EndedByLimit, actor: audit.BySystem, requestID: requestID,
+		})
+		return err
+	})
+	return ended, err
+}
+
 // RaiseFloor implements session.Store.
 func (s Sessions) RaiseFloor(ctx context.Context, before time.Time, actor, requestID string) (floor time.Time, err error) {
 	err = s.db.write(ctx, "session.raise_floor", func(ctx context.Context, tx pgx.Tx) error {

@@ -161,6 +161,40 @@ func (s Sessions) EndSessions(ctx context.Context, e session.End) (ended int, er
 	return ended, nil
 }
 
+// EndOldest implements session.Store. The question whether there are too many
+// takes no lock; nearly always the answer is no.
+func (s Sessions) EndOldest(ctx context.Context, u id.User, keep int, requestID string) (ended int, err error) {
+	var living int64
+	err = s.db.read(ctx, "session.count_of_user", func(c *conn) error {
+		_, err := c.one(`-- name: session.count_of_user
+			SELECT count(*) FROM (SELECT 1 FROM sessions WHERE user_id = ? AND ended_at IS NULL LIMIT ?)`,
+			[]any{u, keep + 1}, func(r *row) { living = r.integer() })
+		return err
+	})
+	if err != nil || living <= int64(keep) {
+		return 0, err
+	}
+	err = s.db.write(ctx, "session.end_oldest", func(t *tx) error {
+		families := []id.Family{}
+		if err := t.each(`-- name: session.oldest_families
+			SELECT id FROM families WHERE ended_at IS NULL AND session_id IN (
+				SELECT id FROM sessions WHERE user_id = ? AND ended_at IS NULL
+				ORDER BY created_at DESC, id LIMIT 500 OFFSET ?)`, []any{u, keep}, func(r *row) {
+			var f id.Family
+			r.fill(f[:])
+			families = append(families, f)
+		}); err != nil {
+			return err
+		}
+		ended, _, err = endFamilies(t, ending{families: families, reason: refresh.EndedByLimit, actor: audit.BySystem, requestID: requestID})
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return ended, nil
+}
+
 // RaiseFloor implements session.Store.
 func (s Sessions) RaiseFloor(ctx context.Context, before time.Time, actor, requestID string) (floor time.Time, err error) {
 	before = micro(before)

@@ -227,6 +227,28 @@ var sessionStories = []story{
 		}
 		r.alive(b)
 	}},
+	{"theOldestEndBeyondABound", func(r *rig) {
+		u := r.user()
+		var all []refresh.Family
+		for range 5 {
+			all = append(all, r.login(u))
+			r.clock.Advance(time.Second)
+		}
+		stranger := r.login(r.user())
+		if n := got(r.Sessions().EndOldest(r.Context(), u.ID, 5, r.request()))(r); n != 0 {
+			r.Errorf("within the bound %d ended", n)
+		}
+		if n := got(r.Sessions().EndOldest(r.Context(), u.ID, 3, "limit"))(r); n != 2 {
+			r.Errorf("%d ended, want the 2 beyond the bound", n)
+		}
+		for _, f := range all[:2] {
+			r.over(f, r.clock.Now(), refresh.EndedByLimit, "limit")
+		}
+		r.alive(append(all[2:], stranger)...)
+		if n := got(r.Sessions().EndOldest(r.Context(), u.ID, 3, r.request()))(r); n != 0 {
+			r.Errorf("a second time %d ended", n)
+		}
+	}},
 	{"theFloorIsFinalAndNeverSinks", func(r *rig) {
 		u := r.user()
 		old := []refresh.Family{r.login(u), r.login(r.user()), r.login(r.user())}
