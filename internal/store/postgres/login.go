@@ -54,15 +54,13 @@ func (s Logins) Open(ctx context.Context, o login.Opening) (f refresh.Family, er
 		if err := bear(ctx, tx, o, f); err != nil {
 			return err
 		}
-		if !b.replacedUser.IsZero() {
-			_, err := endFamilies(ctx, tx, b.now, ending{
-				user: b.replacedUser, session: o.Replaces, reason: refresh.EndedByRelogin, actor: o.Actor, requestID: o.RequestID,
-			})
-			if err != nil {
-				return err
-			}
+		if b.replacedUser.IsZero() {
+			return nil
 		}
-		return remember(ctx, tx, o, b.now)
+		_, err = endFamilies(ctx, tx, b.now, ending{
+			user: b.replacedUser, session: o.Replaces, reason: refresh.EndedByRelogin, actor: o.Actor, requestID: o.RequestID,
+		})
+		return err
 	})
 	if err != nil {
 		return refresh.Family{}, err
@@ -133,7 +131,8 @@ func born(o login.Opening, a admission) refresh.Family {
 	return f
 }
 
-// bear writes the session and its first family.
+// bear writes the session, its first family, and what else a login leaves, in
+// one round trip.
 func bear(ctx context.Context, tx pgx.Tx, o login.Opening, f refresh.Family) error {
 	var retryKey []byte
 	if f.RetryKey != (refresh.RetryKey{}) {
@@ -159,27 +158,31 @@ func bear(ctx context.Context, tx pgx.Tx, o login.Opening, f refresh.Family) err
 	if err != nil {
 		return err
 	}
-	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
-		return fmt.Errorf("write session and family: %w", err)
-	}
 	for _, also := range o.Also {
 		also.Actor, also.User, also.Session, also.Family, also.RequestID = o.Actor, f.User, o.Session, f.ID, o.RequestID
-		if err := addEvents(ctx, tx, f.BornAt, also); err != nil {
+		if err := queueEvent(&b, f.BornAt, also); err != nil {
 			return err
 		}
 	}
-	return nil
+	rehashed := queueMemory(&b, o, f.BornAt)
+	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
+		return fmt.Errorf("write session and family: %w", err)
+	}
+	if *rehashed == 0 {
+		return nil
+	}
+	return addEvents(ctx, tx, f.BornAt, audit.Event{Kind: audit.PasswordRehashed, Actor: audit.BySystem, User: o.Family.User, RequestID: o.RequestID})
 }
 
-// remember writes what a successful login leaves besides its session.
-func remember(ctx context.Context, tx pgx.Tx, o login.Opening, now time.Time) error {
+// queueMemory adds what a successful login leaves besides its session. It
+// returns where the number of renewed hashes will stand.
+func queueMemory(b *pgx.Batch, o login.Opening, now time.Time) (rehashed *int) {
 	user := [16]byte(o.Family.User)
-	var b pgx.Batch
-	rehashed := 0
+	rehashed = new(int)
 	if o.NewHash != "" {
 		b.Queue(`-- name: login.rehash
 			UPDATE passwords SET hash = $3, scheme = $4 WHERE user_id = $1 AND hash = $2`,
-			user, o.OldHash, o.NewHash, o.NewScheme).Exec(count(&rehashed))
+			user, o.OldHash, o.NewHash, o.NewScheme).Exec(count(rehashed))
 	}
 	if o.Network != "" {
 		b.Queue(`-- name: login.know_network
@@ -187,22 +190,11 @@ func remember(ctx context.Context, tx pgx.Tx, o login.Opening, now time.Time) er
 			ON CONFLICT (user_id, network) DO UPDATE SET login_at = excluded.login_at`, user, clean(o.Network), now)
 	}
 	if len(o.Forget) > 0 {
-		budgets := make([][]byte, 0, len(o.Forget))
-		for _, budget := range o.Forget {
-			budgets = append(budgets, budget[:])
-		}
+		budgets := budgetBytes(o.Forget)
 		slices.SortFunc(budgets, bytes.Compare)
 		b.Queue(forgetBudgets, budgets)
 	}
-	if b.Len() > 0 {
-		if err := tx.SendBatch(ctx, &b).Close(); err != nil {
-			return fmt.Errorf("remember the login: %w", err)
-		}
-	}
-	if rehashed == 0 {
-		return nil
-	}
-	return addEvents(ctx, tx, now, audit.Event{Kind: audit.PasswordRehashed, Actor: audit.BySystem, User: o.Family.User, RequestID: o.RequestID})
+	return rehashed
 }
 
 // SweepNetworks implements login.Store.
