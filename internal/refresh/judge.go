@@ -1,6 +1,7 @@
 package refresh
 
 import (
+	"strconv"
 	"time"
 
 	"example.com/authserver/internal/audit"
@@ -80,6 +81,26 @@ type Outcome struct {
 	Events []audit.Kind
 	// Now is the instant of the store's clock that the verdict was made at.
 	Now time.Time
+}
+
+// AuditEvents spells out.Events for the log: f is the family as it was. The
+// store sets the instant.
+func (o Outcome) AuditEvents(f *Family, a Attempt) []audit.Event {
+	events := make([]audit.Event, 0, len(o.Events))
+	for _, kind := range o.Events {
+		events = append(events, audit.Event{
+			Kind: kind, Actor: audit.BySystem, User: f.User, Session: f.Session, Family: f.ID, RequestID: a.RequestID,
+			Details: map[string]string{
+				"reason":     string(o.Reason),
+				"generation": strconv.Itoa(int(a.Generation)),
+				"head":       strconv.Itoa(int(f.Generation)),
+				"client":     f.Client,
+				"ip":         a.IP,
+				"user_agent": a.UserAgent,
+			},
+		})
+	}
+	return events
 }
 
 // keptStep is how often a family that does not rotate writes its last use.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -151,7 +150,7 @@ func (s Families) settle(ctx context.Context, c refresh.Call, user id.User, ends
 		if err != nil {
 			return err
 		}
-		return addEvents(ctx, tx, now, tell(f, c.Attempt, out)...)
+		return addEvents(ctx, tx, now, out.AuditEvents(f, c.Attempt)...)
 	})
 	return out, settled, err
 }
@@ -170,25 +169,6 @@ func (s Families) lock(ctx context.Context, tx pgx.Tx, fid id.Family, user id.Us
 	b.Queue(wallNow, s.db.clock()).QueryRow(func(row pgx.Row) error { return row.Scan(&now) })
 	err = tx.SendBatch(ctx, &b).Close()
 	return f, now, err
-}
-
-// tell makes the audit events of an outcome: f is the family as it was.
-func tell(f *refresh.Family, a refresh.Attempt, out refresh.Outcome) []audit.Event {
-	events := make([]audit.Event, 0, len(out.Events))
-	for _, kind := range out.Events {
-		events = append(events, audit.Event{
-			Kind: kind, Actor: audit.BySystem, User: f.User, Session: f.Session, Family: f.ID, RequestID: a.RequestID,
-			Details: map[string]string{
-				"reason":     string(out.Reason),
-				"generation": strconv.Itoa(int(a.Generation)),
-				"head":       strconv.Itoa(int(f.Generation)),
-				"client":     f.Client,
-				"ip":         a.IP,
-				"user_agent": a.UserAgent,
-			},
-		})
-	}
-	return events
 }
 
 // writeMoving writes what a verdict may move; the row is locked.

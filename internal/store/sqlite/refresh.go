@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"time"
 
 	"example.com/authserver/internal/audit"
@@ -170,7 +169,7 @@ func (s Families) Redeem(ctx context.Context, c refresh.Call, wait time.Duration
 				return err
 			}
 		}
-		if err := t.addEvents(tell(f, c.Attempt, out)...); err != nil {
+		if err := t.addEvents(out.AuditEvents(f, c.Attempt)...); err != nil {
 			return err
 		}
 		if out.Ends {
@@ -192,25 +191,6 @@ func (s Families) Redeem(ctx context.Context, c refresh.Call, wait time.Duration
 }
 
 func effective(out refresh.Outcome) bool { return out.Writes || out.Ends || len(out.Events) > 0 }
-
-// tell makes the audit events of an outcome: f is the family as it was.
-func tell(f *refresh.Family, a refresh.Attempt, out refresh.Outcome) []audit.Event {
-	events := make([]audit.Event, 0, len(out.Events))
-	for _, kind := range out.Events {
-		events = append(events, audit.Event{
-			Kind: kind, Actor: audit.BySystem, User: f.User, Session: f.Session, Family: f.ID, RequestID: a.RequestID,
-			Details: map[string]string{
-				"reason":     string(out.Reason),
-				"generation": strconv.Itoa(int(a.Generation)),
-				"head":       strconv.Itoa(int(f.Generation)),
-				"client":     f.Client,
-				"ip":         a.IP,
-				"user_agent": a.UserAgent,
-			},
-		})
-	}
-	return events
-}
 
 // Family implements refresh.Store.
 func (s Families) Family(ctx context.Context, fid id.Family) (f *refresh.Family, now time.Time, err error) {
