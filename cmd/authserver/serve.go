@@ -10,6 +10,8 @@ import (
 	"os/signal"
 	"syscall"
 
+	"golang.org/x/term"
+
 	"example.com/authserver/internal/app"
 	"example.com/authserver/internal/obs"
 )
@@ -26,6 +28,9 @@ func (c *serveCmd) Run(e *environment) error {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(e.config.LogLevel)); err != nil {
 		return configError(err)
+	}
+	if f, ok := e.stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) && e.sources.Origin("drain-delay") == "default" {
+		e.config.DrainDelay = 0 // a person at a terminal has no load balancer to wait for
 	}
 	log := obs.NewLogger(e.stderr, level, obs.Format(e.config.LogFormat))
 	for _, note := range in.Notes {
