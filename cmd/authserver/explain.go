@@ -108,6 +108,8 @@ func (c *explainCmd) Run(e *environment) error {
 			found = append(found, *f)
 		}
 		filters = append(filters, audit.Filter{Family: t.Family(), Limit: 1000})
+	case strings.HasPrefix(what, "eyJ"):
+		return fail(exitUsage, errors.New("this is an access token, which leaves no trace here; explain takes a refresh token, a session id or a request id"), "authserver token verify, or token inspect for its session id (sid)")
 	case sid.UnmarshalText([]byte(what)) == nil:
 		if found, err = in.Engine.Sessions().Families(e.ctx, sid); err != nil {
 			return err
@@ -127,8 +129,8 @@ func (c *explainCmd) Run(e *environment) error {
 		return err
 	}
 	if len(found) == 0 && len(events) == 0 {
-		return fail(exitNotFound, fmt.Errorf("nothing is known of %s: it never was, or it ended more than 7 days ago", short(what)),
-			"requests that ended nothing and were not the first refusal are in the log alone: look for the request_id there")
+		return fail(exitNotFound, fmt.Errorf("the database holds nothing about %s", short(what)),
+			"what changed nothing (a wrong password, a forged token, a second refusal) is in the server's log alone, under its request_id; what ended is kept for 7 days")
 	}
 	return e.tell(found, presented, events, ring.Now())
 }

@@ -164,7 +164,16 @@ func (c *keysRotate) Run(e *environment) error {
 		Published bool   `json:"published_now"`
 	}
 	views := make([]view, len(done))
+	status, err := custodian.Status(e.ctx)
+	if err != nil {
+		return err
+	}
 	for i, r := range done {
+		for _, k := range status.Keys { // one that was made just now has its kid there
+			if r.KID == "" && k.Algorithm == r.Algorithm && k.Number == r.Number {
+				r.KID = k.KID
+			}
+		}
 		views[i] = view{string(r.Algorithm), r.Number, r.KID, instant(r.From), r.Published}
 	}
 	return e.print(views, func() [][]string {
@@ -197,7 +206,7 @@ func (c *keysRevoke) Run(e *environment) error {
 		return err
 	}
 	if c.DryRun {
-		return e.printBlast(blast, 0)
+		return e.printBlast(blast, 0, true)
 	}
 	if !c.Yes {
 		if err := e.confirm("This cannot be undone.", "revoke"); err != nil {
@@ -211,7 +220,7 @@ func (c *keysRevoke) Run(e *environment) error {
 	if err != nil {
 		return err
 	}
-	return e.printBlast(blast, ended)
+	return e.printBlast(blast, ended, false)
 }
 
 // foretell says on standard error what a revocation will break.
@@ -250,19 +259,22 @@ func (e *environment) foretell(in *app.Installation, b keys.Blast) error {
 	return nil
 }
 
-func (e *environment) printBlast(b keys.Blast, ended int) error {
+func (e *environment) printBlast(b keys.Blast, ended int, dry bool) error {
 	v := map[string]any{
 		"kid": b.KID, "algorithm": b.Algorithm, "number": b.Number, "state_before": b.State,
 		"tokens_until": instant(b.TokensUntil), "caches_for_seconds": int(b.CachesFor.Seconds()),
 		"caches_for_at_worst_seconds": int(b.CachesForAtWorst.Seconds()), "successor": b.Successor,
-		"discards": b.Discards, "sessions_ended": ended, "warnings": b.Warnings,
+		"discards": b.Discards, "sessions_ended": ended, "warnings": b.Warnings, "dry_run": dry,
 	}
 	return e.print(v, func() [][]string {
-		row := fmt.Sprintf("%s: successor %s, sessions ended %d", b.KID, b.Successor, ended)
-		if b.Successor == "" {
-			row = fmt.Sprintf("%s: sessions ended %d", b.KID, ended)
+		switch {
+		case dry:
+			return [][]string{{"dry run: nothing was done"}}
+		case b.Successor == "":
+			return [][]string{{fmt.Sprintf("%s is revoked; sessions ended: %d", b.KID, ended)}}
+		default:
+			return [][]string{{fmt.Sprintf("%s is revoked, %s signs; sessions ended: %d", b.KID, b.Successor, ended)}}
 		}
-		return [][]string{{row}}
 	})
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"example.com/authserver/internal/app"
 	"example.com/authserver/internal/config"
 )
 
@@ -26,6 +27,8 @@ type cli struct {
 	config.Config
 	ConfigFile string `name:"config" placeholder:"FILE" env:"AUTHSERVER_CONFIG" help:"YAML file with settings."`
 	JSON       bool   `name:"json" help:"Print JSON instead of a table."`
+
+	PrintVersion kong.VersionFlag `name:"version" help:"Print the version."`
 
 	Serve    serveCmd    `cmd:"" help:"Run the server."`
 	Migrate  migrateCmd  `cmd:"" help:"Bring the database schema up to this binary, or look at it."`
@@ -60,6 +63,7 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 		kong.Help(help),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 		kong.UsageOnError(),
+		kong.Vars{"version": "authserver " + app.Build().Version},
 	)
 	if err != nil {
 		return report(stderr, fmt.Errorf("command line: %w", err))

@@ -111,7 +111,7 @@ func (c *usersCreate) Run(e *environment) error {
 	}
 	u, err := registry.Create(e.ctx, email, given, roles, e.actor(), e.requestID())
 	if errors.Is(err, account.ErrEmailTaken) {
-		return fail(exitConflict, fmt.Errorf("an account %s exists", email), "authserver users set-password "+email.String())
+		return fail(exitConflict, fmt.Errorf("an account %s exists", email), "authserver users set-password "+email.String()+", or users grant "+email.String()+" --role ROLE")
 	}
 	if err != nil {
 		return err

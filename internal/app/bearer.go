@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"example.com/authserver/internal/httpd/wire"
 	"example.com/authserver/internal/id"
@@ -28,6 +29,9 @@ func CheckToken(ctx context.Context, in *Installation, ring *keys.Ring, audience
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotValid, err)
+	}
+	if now := ring.Now(); !now.Before(claims.ExpiresAt) { // by the store's clock, without leeway
+		return nil, fmt.Errorf("%w: expired at %s, %s ago", ErrNotValid, claims.ExpiresAt.UTC().Format(time.RFC3339), now.Sub(claims.ExpiresAt).Round(time.Second))
 	}
 	var sid id.Session
 	var uid id.User

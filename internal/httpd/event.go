@@ -25,7 +25,6 @@ func (s *Server) observe(next http.Handler) http.Handler {
 			Answer: wire.Answer{ResponseWriter: w},
 		}
 		s.place(scope, r)
-		s.checkHost(r)
 		s.harden(w.Header(), scope.RequestID)
 		r = r.WithContext(wire.With(r.Context(), scope))
 		defer func() { s.finish(scope, r, recover()) }()

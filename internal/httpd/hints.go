@@ -34,6 +34,14 @@ func (h *hints) first(key string) bool {
 	return true
 }
 
+// hostCheck looks at the name that a request of the public listener came under.
+func (s *Server) hostCheck(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.checkHost(r)
+		next.ServeHTTP(w, r)
+	})
+}
+
 // checkHost tells when requests come under another name than the issuer's. They
 // are answered all the same: a container or a health check may have to use
 // another name, and the API does not depend on it.

@@ -26,7 +26,7 @@ func (s *Server) publicRoutes(set *keySet) (http.Handler, error) {
 	if len(s.config.TrustedProxies) > 0 {
 		mux.Use(s.forwarded())
 	}
-	mux.Use(s.observe, s.crossOriginReads, s.edgeLimit, middleware.GetHead)
+	mux.Use(s.observe, s.hostCheck, s.crossOriginReads, s.edgeLimit, middleware.GetHead)
 	s.refuseElse(mux)
 
 	mux.Method("GET", jwksPath, wire.Handler(set.handle))

@@ -136,7 +136,7 @@ func (c *Custodian) Back(ctx context.Context, by By, a Algorithm) ([]Rotation, e
 			out = append(out, Rotation{Algorithm: a, Number: previous.Key.Number, KID: previous.Key.KID, From: now})
 		}
 		if len(out) == 0 {
-			return d, fault.New(fault.Conflict, "There is no key to go back to: the one before the active key is no longer in the key set.")
+			return d, fault.New(fault.Conflict, "There is no key to go back to: none that signed before is still in the key set. To take back a rotation that has not happened yet use: keys rotate --cancel")
 		}
 		return d, nil
 	})

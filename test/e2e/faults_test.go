@@ -374,7 +374,7 @@ func TestSecrets_areFoundNowhere(t *testing.T) {
 			for _, a := range []answer{first, second} {
 				for _, name := range []string{"access_token", "refresh_token"} {
 					whole := a.field(name)
-					signature := whole[strings.LastIndexAny(whole, "._")+1:]
+					signature := whole[len(whole)-22:] // the MAC, or a good part of the signature
 					if strings.Contains(text, whole) || strings.Contains(text, signature) {
 						t.Errorf("%s of an answer is in the %s", name, place)
 					}

@@ -19,7 +19,7 @@ var familyStories = []story{
 		r.must(r.Accounts().SetRole(r.Context(), u.ID, "admin", true, "operator:x", r.request()))
 		o := r.opening(u, bound(refresh.ToDPoP("thumb")), func(o *login.Opening) {
 			o.Family.Transport, o.Family.Rotates, o.Family.IdleTTL = refresh.InCookie, false, 36*time.Hour+time.Microsecond
-			o.Family.UserAgent, o.Family.IP, o.Family.Scope = "", "", ""
+			o.Family.UserAgent, o.Family.IP, o.Family.Scope, o.Family.Remembered = "", "", "", true
 		})
 		family := got(r.Logins().Open(r.Context(), o))(r)
 		want, now := o.Family, r.clock.Now()

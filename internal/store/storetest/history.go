@@ -170,6 +170,7 @@ func (h *history) conceive(request string) *birth {
 	f.Transport = pick(h, refresh.InBody, refresh.InCookie)
 	f.Binding = pick(h, refresh.Unbound, refresh.Unbound, refresh.Unbound, refresh.ToClient, refresh.ToDPoP("thumb"), refresh.ToCertificate("print"))
 	f.Rotates = f.Binding == refresh.Unbound || h.chance(70)
+	f.Remembered = h.chance(50)
 	if h.chance(30) {
 		f.Sender, f.UserAgent = stranger, "curl/8.0"
 	}
@@ -244,7 +245,7 @@ type plain struct {
 	generation                                    int32
 	headKey                                       uint8
 	streak                                        int16
-	rotates, fresh, seen, disabled                bool
+	rotates, fresh, seen, disabled, remembered    bool
 	idle                                          time.Duration
 	auth, born, absolute, headBorn, used, late    int64
 	ended, refused, floor                         int64
@@ -264,7 +265,7 @@ func plainOf(f *refresh.Family) plain {
 	return plain{
 		f.ID, f.Session, f.User, f.Client, f.Scope, fmt.Sprint(f.Audience), fmt.Sprint(f.AMR), fmt.Sprint(f.Roles), f.SecretHash,
 		f.Binding, f.Transport, f.UserAgent, f.IP, f.Sender, f.RetryKey, f.Generation, f.HeadKey, f.ForeignStreak,
-		f.Rotates, f.KeyFresh, f.ForeignSeen, f.Disabled, f.IdleTTL,
+		f.Rotates, f.KeyFresh, f.ForeignSeen, f.Disabled, f.Remembered, f.IdleTTL,
 		micro(f.AuthTime), micro(f.BornAt), micro(f.AbsoluteEnd), micro(f.HeadBorn), micro(f.UsedAt), micro(f.LateAt),
 		micro(f.EndedAt), micro(f.RefusedAt), max(0, micro(f.Floor)),
 		string(f.EndReason), f.EndRequest, string(f.RefusedAs), f.RefusedRequest,

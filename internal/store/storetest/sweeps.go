@@ -79,6 +79,19 @@ var sweepStories = []story{
 			r.Error("the living one is gone")
 		}
 	}},
+	{"whatEndedIsKeptSinceItsEnd", func(r *rig) {
+		f := r.login(r.user(), absolute(time.Hour))
+		r.clock.Advance(10 * day) // it expired long ago, and the sweep was not there
+		logout(r, f)
+		r.clock.Advance(7 * day)
+		if n, _ := r.sweepAll(100, policy()); n != 0 || !r.stands(f) {
+			r.Errorf("%d deleted seven days after the end, want it kept for explain", n)
+		}
+		r.clock.Advance(tick)
+		if n, _ := r.sweepAll(100, policy()); n != 1 || r.stands(f) {
+			r.Errorf("%d deleted a grain later, want 1", n)
+		}
+	}},
 	{"todaysPolicyDecidesWhatIsIdle", func(r *rig) {
 		f := r.login(r.user())
 		r.clock.Advance(7*day + time.Hour + tick)

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	_ "modernc.org/sqlite"
 
+	"example.com/authserver/internal/refresh"
 	"example.com/authserver/internal/secret"
 	"example.com/authserver/internal/store"
 	"example.com/authserver/internal/store/postgres"
@@ -165,4 +166,37 @@ func about(t *testing.T, b broken, subject string) []string {
 		}
 	}
 	return names
+}
+
+// TestDisabledUser_isRefusedWhateverTheFamilyRowsSay: a ban ends the families
+// too, but the verdict does not rest on that.
+func TestDisabledUser_isRefusedWhateverTheFamilyRowsSay(t *testing.T) {
+	for engine, open := range map[string]func(t *testing.T) broken{"postgres": brokenPostgres, "sqlite": brokenSQLite} {
+		t.Run(engine, func(t *testing.T) {
+			b := open(t)
+			s := storetest.OneSession(t, b.Engine, b.clock)
+			if err := b.run("UPDATE users SET disabled_at = created_at WHERE id = " + b.literal(s.User)); err != nil {
+				t.Fatal(err)
+			}
+			f, _, err := b.Families().Family(t.Context(), s.Family)
+			if err != nil || f == nil || !f.EndedAt.IsZero() {
+				t.Fatalf("want a family that lives: %+v, %v", f, err)
+			}
+			c := refresh.Call{
+				Attempt: refresh.Attempt{
+					Family: f.ID, Generation: f.Generation, Key: f.HeadKey, SecretHash: f.SecretHash, Client: f.Client,
+					Transport: f.Transport, Sender: f.Sender, NewKey: 1, RequestID: "r",
+				},
+				Policy: refresh.Policy{IdleTTL: time.Hour, RetryWindow: time.Minute},
+			}
+			outs, err := b.Families().RotateBatch(t.Context(), []refresh.Call{c})
+			if err != nil || outs[0] != nil {
+				t.Errorf("the batch: %v, %v; want it undecided", outs, err)
+			}
+			out, err := b.Families().Redeem(t.Context(), c, time.Minute)
+			if err != nil || out.Verdict != refresh.Revoked || out.Reason != refresh.ReasonDisabled {
+				t.Errorf("alone: %s (%s), %v; want it revoked", out.Verdict, out.Reason, err)
+			}
+		})
+	}
 }
