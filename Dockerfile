@@ -8,9 +8,9 @@ COPY go.mod go.sum ./
 RUN --mount=type=cache,target=/go/pkg/mod go mod download
 COPY . .
 ARG TARGETOS TARGETARCH VERSION
-ENV CGO_ENABLED=0
+ENV CGO_ENABLED=0 GOCACHE=/cache/build
 RUN --mount=type=cache,target=/go/pkg/mod \
-    --mount=type=cache,target=/root/.cache/go-build \
+    --mount=type=cache,target=/cache/build \
     GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -ldflags="-s -w ${VERSION:+-X example.com/authserver/internal/app.version=$VERSION}" \
       -o /out/authserver ./cmd/authserver \
     && mkdir /out/data
