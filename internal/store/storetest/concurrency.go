@@ -272,6 +272,43 @@ var concurrencyStories = []story{
 			}
 		}
 	}},
+	{"whoLeavesARootKeyInTimeIsSpared", func(r *rig) {
+		for range 3 {
+			var families []refresh.Family
+			for range 24 {
+				families = append(families, r.rotate(r.login(r.user()), 1, func(c *refresh.Call) { c.Attempt.NewKey = 7 }))
+			}
+			atOnce(6, func(i int) {
+				if i == 0 {
+					for {
+						n, err := r.Sessions().EndUnderRoot(r.Context(), 7, 3, "operator:x")
+						if err != nil {
+							r.Errorf("end: %v", err)
+						}
+						if n == 0 || err != nil {
+							return
+						}
+					}
+				}
+				for k := i - 1; k < len(families); k += 5 {
+					c := r.calls(families[k], 2, i)
+					c.Attempt.Key, c.Attempt.NewKey = 7, 8
+					if _, err := r.Families().Redeem(r.Context(), c, patient); err != nil {
+						r.Errorf("refresh: %v", err)
+					}
+				}
+			})
+			got(r.Sessions().EndUnderRoot(r.Context(), 7, 100, "operator:x"))(r)
+			for _, f := range families {
+				switch row := r.row(f.ID); {
+				case row.EndedAt.IsZero() && row.HeadKey != 8:
+					r.Errorf("a family lives on under root key %d", row.HeadKey)
+				case !row.EndedAt.IsZero() && (row.HeadKey != 7 || row.EndReason != refresh.EndedByRootKey):
+					r.Errorf("a family under root key %d ended by %s", row.HeadKey, row.EndReason)
+				}
+			}
+		}
+	}},
 	{"endsAndRotationsOfOneUserDoNotDeadlock", func(r *rig) {
 		u := r.user()
 		var families []refresh.Family
