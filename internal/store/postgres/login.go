@@ -72,6 +72,7 @@ func (s Logins) Open(ctx context.Context, o login.Opening) (f refresh.Family, er
 type admission struct {
 	roles        []string
 	floor        time.Time
+	tokensFrom   time.Time
 	now          time.Time
 	replacedUser id.User // zero when there is nothing to replace
 }
@@ -90,21 +91,22 @@ func (s Logins) admit(ctx context.Context, tx pgx.Tx, o login.Opening) (a admiss
 	user := o.Family.User
 	var disabled bool
 	var version int32
-	var floor *time.Time
+	var floor, ofUser, ofAll *time.Time
 	var b pgx.Batch
 	replaced := func() { b.Queue(lockUsers, [][16]byte{a.replacedUser}) }
 	if !a.replacedUser.IsZero() && a.replacedUser.Compare(user) <= 0 {
 		replaced()
 	}
 	b.Queue(`-- name: login.hold_user
-		SELECT disabled_at IS NOT NULL, credential_version, roles FROM users WHERE id = $1 FOR SHARE`,
-		[16]byte(user)).QueryRow(func(row pgx.Row) error { return row.Scan(&disabled, &version, &a.roles) })
+		SELECT disabled_at IS NOT NULL, credential_version, roles, tokens_from FROM users WHERE id = $1 FOR SHARE`,
+		[16]byte(user)).QueryRow(func(row pgx.Row) error { return row.Scan(&disabled, &version, &a.roles, &ofUser) })
 	if !a.replacedUser.IsZero() && a.replacedUser.Compare(user) > 0 {
 		replaced()
 	}
 	b.Queue(`-- name: login.clock
-		SELECT COALESCE($1::timestamptz, clock_timestamp()), (SELECT floor FROM server_state)`, s.db.clock()).
-		QueryRow(func(row pgx.Row) error { return row.Scan(&a.now, &floor) })
+		SELECT COALESCE($1::timestamptz, clock_timestamp()), s.floor, s.tokens_from
+		FROM (SELECT) one LEFT JOIN server_state s ON true`, s.db.clock()).
+		QueryRow(func(row pgx.Row) error { return row.Scan(&a.now, &floor, &ofAll) })
 	err = tx.SendBatch(ctx, &b).Close()
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
@@ -114,7 +116,10 @@ func (s Logins) admit(ctx context.Context, tx pgx.Tx, o login.Opening) (a admiss
 	case disabled || version != o.CredentialVersion:
 		return a, login.ErrRefused
 	}
-	a.floor = floorAt(floor)
+	a.floor, a.tokensFrom = floorAt(floor), at(ofUser)
+	if all := at(ofAll); all.After(a.tokensFrom) {
+		a.tokensFrom = all
+	}
 	return a, nil
 }
 
@@ -125,7 +130,7 @@ func born(o login.Opening, a admission) refresh.Family {
 	f.AuthTime, f.BornAt, f.HeadBorn, f.UsedAt = a.now, a.now, a.now, a.now
 	f.AbsoluteEnd = a.now.Add(o.AbsoluteTTL.Truncate(time.Microsecond))
 	f.IdleTTL = f.IdleTTL.Truncate(time.Microsecond)
-	f.Roles, f.Floor = a.roles, a.floor
+	f.Roles, f.Floor, f.TokensFrom = a.roles, a.floor, a.tokensFrom
 	f.Audience, f.AMR = notNil(f.Audience), notNil(f.AMR)
 	f.UserAgent, f.IP, f.Scope = clean(f.UserAgent), clean(f.IP), clean(f.Scope)
 	return f
