@@ -12,6 +12,7 @@ TOOLS := bin/tools
 ARGS ?=
 PKG ?=
 FUZZTIME ?= 10s
+BENCHTIME ?= 1s
 
 .PHONY: help
 help: ## list the targets
@@ -73,6 +74,10 @@ vuln: $(TOOLS)/govulncheck ## ask the Go vulnerability database about our depend
 .PHONY: bench
 bench: ## measure the server (ARGS="..." go to ./bench)
 	@go run ./bench $(ARGS)
+
+.PHONY: bench-verify
+bench-verify: ## measure package verify beside golang-jwt, keyfunc and go-oidc
+	@cd verify/benchmark && go test -run='^$$' -bench=. -benchtime=$(BENCHTIME) .
 
 .PHONY: fuzz
 fuzz: ## run every fuzz test for FUZZTIME (10s)
