@@ -25,31 +25,24 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// TestInterop is everything: one server, one recording of half a year, every
-// verifier.
+// TestInterop is everything: one server for each algorithm, one recording of
+// three months, every verifier.
 func TestInterop(t *testing.T) {
 	server := openIssuer(t)
-	shown := server.specimens(keys.ES256, keys.RS256)
-	tape := record(t, server)
+	shown, tape := server.specimens(keys.ES256, keys.RS256), record(t, server, keys.ES256)
 	naive := tape.atOnce(t)
-
 	t.Run("caches", func(t *testing.T) { playCaches(t, tape, naive) })
+	t.Run("others", func(t *testing.T) { playOthers(t, shown, tape) })
 	for _, tool := range inGo {
-		t.Run(strings.Fields(tool.name)[0], func(t *testing.T) {
-			r := results.row(tool.name, tool.remarks)
-			inBubble(t, tape, tool.open, func(check verifiers.Check) {
-				for _, s := range shown {
-					r.judge(s, check(s.token))
-				}
-				tape.play(func(s specimen) { r.judge(s, check(s.token)) })
-			})
-			control := row{cells: map[string]*cell{}}
-			inBubble(t, naive, tool.open, func(check verifiers.Check) {
-				naive.play(func(s specimen) { control.judge(s, check(s.token)) })
-			})
-			r.atOnce = fmt.Sprint(control.refusals(rotation))
-		})
+		t.Run(strings.Fields(tool.name)[0], func(t *testing.T) { tool.play(t, shown, tape, naive) })
 	}
+
+	server = openIssuer(t, keys.MLDSA44, keys.ES256)
+	shown, tape = server.specimens(keys.MLDSA44, keys.ES256), record(t, server, keys.MLDSA44)
+	t.Run("jose, ML-DSA-44", func(t *testing.T) { playMLDSA(t, shown, tape) })
+	t.Run("verify, ML-DSA-44", func(t *testing.T) {
+		goTool{"verify, ML-DSA-44", verifiers.VerifyMLDSA, nil}.play(t, shown, tape, tape.atOnce(t))
+	})
 }
 
 // goTool is a Go library. It runs in a bubble of testing/synctest, where
@@ -71,6 +64,23 @@ var inGo = []goTool{
 	}},
 	{"MicahParks/keyfunc v3", verifiers.Keyfunc, map[string]string{wrongTyp: readsHeader}},
 	{"auth0/go-jwt-middleware v2", verifiers.Auth0, map[string]string{wrongTyp: readsHeader}},
+}
+
+// play shows specimens and tape, and then another tape that counts for nothing
+// but the last column.
+func (g goTool) play(t *testing.T, shown []specimen, tape, naive *recording) {
+	r := results.row(g.name, g.remarks)
+	inBubble(t, tape, g.open, func(check verifiers.Check) {
+		for _, s := range shown {
+			r.judge(s, check(s.token))
+		}
+		tape.play(func(s specimen) { r.judge(s, check(s.token)) })
+	})
+	control := row{cells: map[string]*cell{}}
+	inBubble(t, naive, g.open, func(check verifiers.Check) {
+		naive.play(func(s specimen) { control.judge(s, check(s.token)) })
+	})
+	r.atOnce = fmt.Sprint(control.refusals(rotation))
 }
 
 // inBubble opens a verifier when the tape begins and ends what it left running.
@@ -100,7 +110,8 @@ func (r *recording) play(show func(specimen)) {
 
 // at shows the tokens that are alive at one moment.
 func (r *recording) at(n int, show func(specimen)) {
-	for age, token := range r.alive(n) {
-		show(specimen{rotation, fmt.Sprintf("a good token at %s, minted %d moments ago", r.moments[n].at.Format(time.RFC3339), age), token})
+	for _, m := range r.alive(n) {
+		what := fmt.Sprintf("a good token at %s, minted %s before", r.moments[n].at.Format(time.RFC3339), r.moments[n].at.Sub(m.at))
+		show(specimen{rotation, what, m.token})
 	}
 }

@@ -19,11 +19,12 @@ type moment struct {
 	set   keySet
 	token string
 	kid   string            // of token
-	pem   map[string][]byte // keys export --format pem, of each key of the token's algorithm
+	pem   map[string][]byte // keys export --format pem, of each key of the algorithm
 }
 
-// recording is half a year of one server: three rotations.
+// recording is three months of one server: two rotations.
 type recording struct {
+	alg     keys.Algorithm // of its tokens
 	moments []moment
 	turns   []time.Time // when another key began to sign
 }
@@ -34,7 +35,7 @@ const (
 	// there is no standby yet: the lead of 24 h is all that verifiers get.
 	byHand = time.Hour
 	// Then the timetable: 2160 h after the last one.
-	first, second, third = byHand + day, byHand + day + 2160*time.Hour, byHand + day + 2*2160*time.Hour
+	first, second = byHand + day, byHand + day + 2160*time.Hour
 )
 
 // instants are when the server is looked at, since the foundation: often where
@@ -49,13 +50,13 @@ func instants() []time.Duration {
 	span(0, 2*time.Hour, 3*time.Minute)
 	all = append(all, byHand-time.Second)
 	span(2*time.Hour, first-20*time.Minute, time.Hour)
-	for _, turn := range []time.Duration{first, second, third} {
+	for _, turn := range []time.Duration{first, second} {
 		span(turn-20*time.Minute, turn+40*time.Minute, 3*time.Minute)
 		all = append(all, turn-time.Second, turn, turn+time.Second)
 		span(turn+40*time.Minute, turn+2*time.Hour+10*time.Minute, 10*time.Minute) // the old key goes after two hours
 		span(turn+2*time.Hour+10*time.Minute, turn+day-time.Hour, 4*time.Hour)
 		span(turn+day-time.Hour, turn+day+time.Hour, 20*time.Minute) // the next standby comes
-		if turn != third {
+		if turn != second {
 			span(turn+2*day, turn+2160*time.Hour-20*time.Minute, 12*time.Hour)
 		}
 	}
@@ -64,9 +65,9 @@ func instants() []time.Duration {
 }
 
 // record lets the server live through the timeline.
-func record(t testing.TB, i *issuer) *recording {
+func record(t testing.TB, i *issuer, alg keys.Algorithm) *recording {
 	t.Helper()
-	r := &recording{}
+	r := &recording{alg: alg}
 	founded := i.clock.Now()
 	for _, d := range instants() {
 		i.moveTo(founded.Add(d))
@@ -76,7 +77,7 @@ func record(t testing.TB, i *issuer) *recording {
 			}
 			i.moveTo(founded.Add(d))
 		}
-		m := moment{at: i.clock.Now(), set: i.keySet(), token: i.good(), pem: i.export(keys.ES256, keys.PEM)}
+		m := moment{at: i.clock.Now(), set: i.keySet(), token: i.good(), pem: i.export(alg, keys.PEM)}
 		head, _ := parts(t, m.token)
 		m.kid, _ = head["kid"].(string)
 		if n := len(r.moments); n > 0 && r.moments[n-1].kid != m.kid {
@@ -85,7 +86,7 @@ func record(t testing.TB, i *issuer) *recording {
 		r.moments = append(r.moments, m)
 	}
 	// The recording must show what it is for.
-	want := []time.Time{founded.Add(first), founded.Add(second), founded.Add(third)}
+	want := []time.Time{founded.Add(first), founded.Add(second)}
 	if len(r.turns) != len(want) {
 		t.Fatalf("the server signed with another key %d times, want %d", len(r.turns), len(want))
 	}
@@ -109,11 +110,11 @@ func (r *recording) atOnce(t testing.TB) *recording {
 			begins[m.kid] = m.at
 		}
 	}
-	out := &recording{turns: r.turns}
+	out := &recording{alg: r.alg, turns: r.turns}
 	for _, m := range r.moments {
 		var shown []jwk
 		for _, k := range m.set.keys(t) {
-			if from, signs := begins[k.KID]; k.Alg != string(keys.ES256) || signs && !m.at.Before(from) {
+			if from, signs := begins[k.KID]; k.Alg != string(r.alg) || signs && !m.at.Before(from) {
 				shown = append(shown, k)
 			}
 		}
@@ -138,16 +139,12 @@ func (r *recording) now(at time.Time) moment {
 
 // alive returns the tokens that an honest client may present at a moment: the
 // one just minted and those that have half a minute left.
-func (r *recording) alive(n int) []string {
-	var tokens []string
-	for ; n >= 0 && len(tokens) < 4; n-- {
-		m := r.moments[n]
-		if len(tokens) > 0 && r.moments[n].at.Add(ttl-30*time.Second).Before(r.moments[n+len(tokens)].at) {
-			break
-		}
-		tokens = append(tokens, m.token)
+func (r *recording) alive(n int) []moment {
+	oldest := n
+	for oldest > 0 && r.moments[n].at.Sub(r.moments[oldest-1].at) <= ttl-30*time.Second {
+		oldest--
 	}
-	return tokens
+	return r.moments[oldest : n+1]
 }
 
 // answer is the server's answer at that time to a request for the key set.
