@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"testing"
 	"text/tabwriter"
 )
 
@@ -57,6 +58,9 @@ func (r *row) judge(s specimen, refusal error) {
 		r.cells[s.column] = c
 	}
 	c.checked++
+	if testing.Verbose() && s.column != rotation {
+		fmt.Printf("%s, %s, %s: %v\n", r.tool, s.column, s.what, refusal)
+	}
 	accepts := s.column == good || s.column == rotation
 	switch {
 	case accepts && refusal != nil:

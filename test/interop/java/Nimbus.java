@@ -33,7 +33,7 @@ public class Nimbus {
       try {
         processor.process(token, null);
       } catch (Exception refusal) {
-        answer = "no " + String.valueOf(refusal.getMessage()).replaceAll("\\s+", " ");
+        answer = "no " + refusal.toString().replaceAll("\\s+", " ");
       }
       System.out.println(answer);
     }
