@@ -146,43 +146,9 @@ func (v *Verifier) VerifyEvenIfExpired(ctx context.Context, raw string) (*Claims
 
 // genuine does every check but the one of expiry.
 func (v *Verifier) genuine(ctx context.Context, raw string) (*Claims, error) {
-	t, err := split(raw)
+	h, payload, err := v.open(ctx, raw, isAccessToken)
 	if err != nil {
 		return nil, err
-	}
-	h, err := parseHeader(t.header)
-	if err != nil {
-		return nil, err
-	}
-	m, ok := v.methods[h.alg]
-	if !ok {
-		return nil, fmt.Errorf("%w: token says %s", ErrAlgorithm, brief(h.alg))
-	}
-	if !isAccessToken(h.typ) {
-		return nil, fmt.Errorf("%w: typ is %s, expected at+jwt", ErrType, brief(h.typ))
-	}
-	key, err := v.key(ctx, h.kid)
-	if err != nil {
-		return nil, err
-	}
-	// One key, one algorithm (RFC 8725 section 3.1): the header only repeats
-	// what the key set says, it never chooses.
-	if key.Algorithm != h.alg {
-		return nil, fmt.Errorf("%w: token says %s, its key is for %s", ErrAlgorithm, brief(h.alg), key.Algorithm)
-	}
-	if err := m.fits(key.Public); err != nil {
-		return nil, fmt.Errorf("%w: key %s is no %s key: %w", ErrAlgorithm, brief(h.kid), h.alg, err)
-	}
-	signature, err := decode(t.signature)
-	if err != nil {
-		return nil, fmt.Errorf("%w: signature: %w", ErrMalformed, err)
-	}
-	if err := m.verify(key.Public, t.signed, signature); err != nil {
-		return nil, fmt.Errorf("%w: %s with key %s", ErrSignature, h.alg, brief(h.kid))
-	}
-	payload, err := decode(t.payload)
-	if err != nil {
-		return nil, fmt.Errorf("%w: payload: %w", ErrMalformed, err)
 	}
 	claims, err := parseClaims(payload)
 	if err != nil {
@@ -193,6 +159,48 @@ func (v *Verifier) genuine(ctx context.Context, raw string) (*Claims, error) {
 		return nil, err
 	}
 	return claims, nil
+}
+
+// open checks everything up to the signature, of a token whose type fits, and
+// returns its header and its payload, which nobody has parsed yet.
+func (v *Verifier) open(ctx context.Context, raw string, fits func(typ string) bool) (h header, payload []byte, err error) {
+	t, err := split(raw)
+	if err != nil {
+		return h, nil, err
+	}
+	if h, err = parseHeader(t.header); err != nil {
+		return h, nil, err
+	}
+	m, ok := v.methods[h.alg]
+	if !ok {
+		return h, nil, fmt.Errorf("%w: token says %s", ErrAlgorithm, brief(h.alg))
+	}
+	if !fits(h.typ) {
+		return h, nil, fmt.Errorf("%w: typ is %s, expected at+jwt", ErrType, brief(h.typ))
+	}
+	key, err := v.key(ctx, h.kid)
+	if err != nil {
+		return h, nil, err
+	}
+	// One key, one algorithm (RFC 8725 section 3.1): the header only repeats
+	// what the key set says, it never chooses.
+	if key.Algorithm != h.alg {
+		return h, nil, fmt.Errorf("%w: token says %s, its key is for %s", ErrAlgorithm, brief(h.alg), key.Algorithm)
+	}
+	if err := m.fits(key.Public); err != nil {
+		return h, nil, fmt.Errorf("%w: key %s is no %s key: %w", ErrAlgorithm, brief(h.kid), h.alg, err)
+	}
+	signature, err := decode(t.signature)
+	if err != nil {
+		return h, nil, fmt.Errorf("%w: signature: %w", ErrMalformed, err)
+	}
+	if err := m.verify(key.Public, t.signed, signature); err != nil {
+		return h, nil, fmt.Errorf("%w: %s with key %s", ErrSignature, h.alg, brief(h.kid))
+	}
+	if payload, err = decode(t.payload); err != nil {
+		return h, nil, fmt.Errorf("%w: payload: %w", ErrMalformed, err)
+	}
+	return h, payload, nil
 }
 
 // key asks the key set and sorts its errors into verdict and trouble.
