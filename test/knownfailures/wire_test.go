@@ -3,7 +3,10 @@ package knownfailures
 import (
 	"context"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -12,6 +15,7 @@ import (
 
 	"example.com/authserver/internal/account"
 	"example.com/authserver/internal/app"
+	"example.com/authserver/verify"
 )
 
 // fosite said "revoked" where the store had failed. Here each table is taken
@@ -212,24 +216,109 @@ func TestKnown_CVE_2026_34969_refreshTokenInAURL(t *testing.T) {
 	}
 }
 
-// Dex dropped its TLS settings on the way to the wire. Here a database URL that
-// asks for TLS is not talked to without.
+// Dex dropped its TLS settings on the way to the wire. Here a database that says
+// it has no TLS hears nothing more from who was told to use it; and it does from
+// who was not, so that the probe is one.
 func TestKnown_CVE_2024_23656_tlsToTheDatabase(t *testing.T) {
-	t.Run("postgres", func(t *testing.T) {
-		h := onPostgres(t, 1) // a server without TLS, which is fine where none was asked for
-		for _, mode := range []string{"require", "verify-ca", "verify-full"} {
-			u, err := url.Parse(h.postgres)
+	for mode, clear := range map[string]bool{"require": false, "verify-ca": false, "verify-full": false, "prefer": true} {
+		t.Run(mode, func(t *testing.T) {
+			probe := listen(t)
+			heard := make(chan int, 64)
+			go withoutTLS(probe, heard)
+			c := configuration(t, []string{"DATABASE_URL=postgres://user:secret@" + probe.Addr().String() + "/db?sslmode=" + mode, "DATA_DIR=" + t.TempDir()})
+			if in, err := app.Open(t.Context(), c, app.ToServe); err == nil {
+				in.Engine.Close()
+				t.Error("the probe is no database, and was opened as one")
+			}
+			probe.Close()
+			got, tries := 0, 0
+			for n := range heard {
+				tries++
+				got += n
+			}
+			if tries == 0 || clear != (got > 0) {
+				t.Errorf("in %d tries %d bytes came in the clear", tries, got)
+			}
+		})
+	}
+}
+
+// withoutTLS answers every request for TLS with no (the byte N) and tells how
+// many bytes came after that.
+func withoutTLS(l net.Listener, heard chan<- int) {
+	defer close(heard)
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		request := make([]byte, 8)
+		if _, err := io.ReadFull(conn, request); err == nil {
+			_, _ = conn.Write([]byte{'N'}) // who went away says nothing either
+			n, _ := conn.Read(make([]byte, 1024))
+			heard <- n
+		}
+		conn.Close()
+	}
+}
+
+// Zitadel and Authelia wrote what came in into pages. There are no pages here;
+// whatever comes in is never answered as markup, and no browser may take it for
+// any.
+func TestKnown_CVE_2025_67495_noMarkupComesBack(t *testing.T) {
+	h := onSQLite(t)
+	mine := h.person()
+	const script = `<script>alert(1)</script>`
+	for _, a := range []answer{
+		h.first("GET", "/"+url.PathEscape(script), nil), h.first("GET", "/?x="+url.QueryEscape(script), nil),
+		h.first("POST", "/v1/users", fields{"email": script, "password": goodPassword}), h.first("POST", "/v1/login", fields{script: "x"}),
+		h.first("POST", "/v1/login", fields{"email": script + "@example.com", "password": script}), h.first("POST", "/v1/refresh", fields{"refresh_token": script}),
+		h.first("POST", "/v1/refresh", fields{}, "Origin", "https://"+script), h.first("POST", "/v1/refresh", script, "Content-Type", script),
+		h.first("GET", "/v1/me", nil, "Authorization", "Bearer "+script), h.first("DELETE", "/v1/sessions?except="+url.QueryEscape(script), nil, bearer(mine.field("access_token"))...),
+	} {
+		if strings.Contains(string(a.Body), "<script") || strings.Contains(fmt.Sprint(a.Header), "<script") {
+			t.Errorf("%s %v", a, a.Header)
+		}
+		media := a.Header.Get("Content-Type")
+		if !strings.HasPrefix(media, "application/") || strings.Contains(media, "html") || a.Header.Get("X-Content-Type-Options") != "nosniff" {
+			t.Errorf("an answer is %q, %q: %s", media, a.Header.Get("X-Content-Type-Options"), a)
+		}
+	}
+}
+
+// Zitadel could be made to call addresses inside. The server calls nobody, see
+// TestAttack_forgedTokensAtEveryDoor; what package verify fetches is the one URL
+// that its service named: not another scheme, and no redirect into the open.
+func TestKnown_CVE_2025_67494_fetchesGoWhereTheyWereTold(t *testing.T) {
+	for _, target := range []string{
+		"http://169.254.169.254/latest/meta-data/", "http://auth.example.com/jwks.json", "http://127.0.0.1.evil.example.com/", "http://localhost.evil.example.com/",
+		"file:///etc/passwd", "gopher://127.0.0.1/", "ftp://127.0.0.1/", "//127.0.0.1/", "127.0.0.1", "", "https://user:password@auth.example.com/jwks.json", "http://[::ffff:a9fe:a9fe]/",
+	} {
+		if keys, err := verify.RemoteKeys(verify.RemoteConfig{URL: target}); err == nil {
+			keys.Close()
+			t.Errorf("keys may be fetched from %q", target)
+		}
+	}
+	for _, target := range []string{"http://169.254.169.254/latest/meta-data/", "file:///etc/passwd", "http://auth.example.com/jwks.json"} {
+		t.Run(target, func(t *testing.T) {
+			redirects := httptest.NewServer(http.RedirectHandler(target, http.StatusFound))
+			defer redirects.Close()
+			heard := make(chan verify.Fetch, 1)
+			keys, err := verify.RemoteKeys(verify.RemoteConfig{URL: redirects.URL, OnFetch: func(f verify.Fetch) {
+				select {
+				case heard <- f:
+				default:
+				}
+			}})
 			if err != nil {
 				t.Fatal(err)
 			}
-			u.RawQuery = "sslmode=" + mode
-			c := configuration(t, []string{"DATABASE_URL=" + u.String(), "DATA_DIR=" + t.TempDir()})
-			if in, err := app.Open(t.Context(), c, app.ToServe); err == nil {
-				in.Engine.Close()
-				t.Errorf("sslmode=%s was answered in the clear", mode)
-			} else if !strings.Contains(strings.ToLower(err.Error()), "tls") {
-				t.Errorf("sslmode=%s: %v; want an error that speaks of TLS", mode, err)
+			defer keys.Close()
+			if f := <-heard; f.Err == nil || f.Keys != 0 {
+				t.Errorf("the fetch: %+v", f)
+			} else {
+				t.Log(f.Err)
 			}
-		}
-	})
+		})
+	}
 }
