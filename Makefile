@@ -88,6 +88,14 @@ bench-verify: ## measure package verify beside golang-jwt, keyfunc and go-oidc
 fuzz: ## run every fuzz test for FUZZTIME (10s)
 	@scripts/fuzz $(FUZZTIME)
 
+.PHONY: vectors
+vectors: ## write the test vectors of package verify (docs/vectors.md)
+	@go run ./scripts/vectors verify/testdata/vectors
+
+.PHONY: vectors-check
+vectors-check: ## compare the copied Wycheproof vectors with the published ones (111 MB, once)
+	@go -C test/vectors test ./...
+
 .PHONY: rename
 rename: ## give the module another path: make rename MODULE=example.org/you/authserver
 	@go run ./scripts/rename '$(MODULE)'
