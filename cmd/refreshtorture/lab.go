@@ -58,6 +58,7 @@ type lab struct {
 	racers int
 	rounds int
 	late   time.Duration
+	pause  func(context.Context, time.Duration)
 }
 
 func (l *lab) refresh(ctx context.Context, token string, by sender) answer {
@@ -65,8 +66,10 @@ func (l *lab) refresh(ctx context.Context, token string, by sender) answer {
 }
 
 // wait lets the window of a rotation close.
-func (l *lab) wait(ctx context.Context) {
-	timer := time.NewTimer(l.late)
+func (l *lab) wait(ctx context.Context) { l.pause(ctx, l.late) }
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:

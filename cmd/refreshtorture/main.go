@@ -75,11 +75,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 func torture(ctx context.Context, o *options, stderr io.Writer) (*report, error) {
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
-	target, err := newTarget(o)
-	if err != nil {
-		return nil, err
-	}
-	l := &lab{target: target, racers: o.racers, rounds: o.rounds, late: o.late}
+	target := newTarget(o)
+	l := &lab{target: target, racers: o.racers, rounds: o.rounds, late: o.late, pause: o.pause}
 	supply := newSupply(o, target)
 	r := &report{Target: o.url.Redacted(), Results: []result{}}
 	for _, s := range scenarios {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -36,6 +37,8 @@ type options struct {
 	maxRequests   int
 	scenarios     []string
 	json, list    bool
+
+	pause func(context.Context, time.Duration) // how --late passes
 }
 
 // errHelp says that help was printed.
@@ -53,7 +56,7 @@ Every scenario uses up one family: a refresh token of a login of its own.
 
 // parse reads the command line; help goes to w.
 func parse(args []string, w io.Writer) (*options, error) {
-	o := &options{header: http.Header{}}
+	o := &options{header: http.Header{}, pause: pause}
 	var own bool
 	f := flag.NewFlagSet("refreshtorture", flag.ContinueOnError)
 	f.SetOutput(io.Discard)

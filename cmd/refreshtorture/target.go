@@ -75,7 +75,7 @@ type target struct {
 
 var errTooMany = errors.New("--max-requests is used up")
 
-func newTarget(o *options) (*target, error) {
+func newTarget(o *options) *target {
 	t := &target{o: o, revokeURL: o.revokeURL}
 	t.client = &http.Client{
 		Timeout: o.answerTimeout,
@@ -85,7 +85,7 @@ func newTarget(o *options) (*target, error) {
 		// A token does not go where a redirect says.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	return t, nil
+	return t
 }
 
 // silent reports whether not a single request was ever answered.
