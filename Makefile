@@ -84,6 +84,10 @@ bench: ## measure the server (ARGS="..." go to ./bench)
 bench-verify: ## measure package verify beside golang-jwt, keyfunc and go-oidc
 	@cd verify/benchmark && go test -run='^$$' -bench=. -benchtime=$(BENCHTIME) .
 
+.PHONY: model
+model: ## check the formal model of a family (docs/model) and its negative controls; installs SPIN
+	@scripts/model $(ARGS)
+
 .PHONY: fuzz
 fuzz: ## run every fuzz test for FUZZTIME (10s)
 	@scripts/fuzz $(FUZZTIME)

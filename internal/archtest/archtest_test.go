@@ -112,6 +112,9 @@ func TestJudge_brokenHouses(t *testing.T) {
 		{"cmd/authserver", m + "/internal/app", ""},
 		{"cmd/authserver", m + "/internal/config", ""},
 		{"cmd/authserver", m + "/internal/store/postgres", "in internal/app only"},
+		{"cmd/refreshtorture", m + "/internal/refresh", "pointed at anybody's server"},
+		{"cmd/refreshtorture", "github.com/alecthomas/kong", "pointed at anybody's server"},
+		{"cmd/refreshtorture", "net/http", ""},
 
 		// verify belongs to other people.
 		{"verify", "github.com/golang-jwt/jwt/v5", ""},
