@@ -126,6 +126,12 @@ func (f *Feed) read(ctx context.Context) error {
 		if page.More {
 			continue
 		}
+		if slices.ContainsFunc(next.entries, func(e Entry) bool { return e.Kind == Key && e.Seq > held.newest }) {
+			// Whoever hears of a revoked key fetches the key set at once, and must
+			// find it without that key. A node that cannot read its ring tells all
+			// the same: it is the key that must go, the successor can wait.
+			_ = f.signing.Reread(ctx)
+		}
 		f.swap(held, next, page.Now)
 		return nil
 	}

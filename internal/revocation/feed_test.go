@@ -68,9 +68,17 @@ type oneKey struct {
 	key    crypto.Signer
 	signed int // how often it was asked
 	err    error
+	reread func()
 }
 
-func (k *oneKey) Signer(keys.Algorithm) (string, jwt.SigningMethod, crypto.Signer, error) {
+func (k *oneKey) Reread(context.Context) error {
+	if k.reread != nil {
+		k.reread()
+	}
+	return k.err
+}
+
+func (k *oneKey) Herald() (string, jwt.SigningMethod, crypto.Signer, error) {
 	k.signed++
 	return "kid-1", keys.MethodOf(keys.ES256), k.key, k.err
 }
@@ -287,5 +295,42 @@ func TestNotBefore_isAfterEveryTokenOfThatSecond(t *testing.T) {
 		if nb := revocation.NotBefore(second.Add(d)); !nb.Equal(second.Add(time.Second)) {
 			t.Errorf("%s into the second: %s", d, nb)
 		}
+	}
+}
+
+// Whoever hears of a revoked key fetches the key set at once, from a node that
+// knows the successor by then.
+func TestFeed_theRingIsReadBeforeARevokedKeyIsTold(t *testing.T) {
+	n := newNode(t)
+	n.read()
+	_, more := n.At()
+	rereads := 0
+	n.key.reread = func() {
+		rereads++
+		select {
+		case <-more:
+			t.Error("the readers were told before the ring was read")
+		default:
+		}
+	}
+	n.store.set(1, nil)
+	n.read()
+	if rereads != 0 {
+		t.Errorf("%d reads of the ring for the end of a session, want none", rereads)
+	}
+	_, more = n.At()
+	n.store.entries = append(n.store.entries, revocation.Entry{
+		Seq: 2, Kind: revocation.Key, ID: revocation.IDOf(revocation.Key, "kid-0"), NotBefore: n.store.now.Unix(), Until: n.store.now.Unix() + 100,
+	})
+	n.store.newest = 2
+	n.read()
+	select {
+	case <-more:
+	default:
+		t.Error("the readers were not told")
+	}
+	n.read()
+	if rereads != 1 {
+		t.Errorf("%d reads of the ring for one revoked key, want 1", rereads)
 	}
 }
