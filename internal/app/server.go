@@ -52,10 +52,14 @@ func New(ctx context.Context, in *Installation, log *slog.Logger) (*Server, erro
 
 	rotator := refresh.NewRotator(in.Engine.Families(), ring, c.Refresh, ring.Now, metrics)
 	hearing.rotator.Store(rotator)
-	desk := login.NewDesk(in.Engine.Logins(), in.Engine.Accounts(), in.Engine.Sessions(), in.Engine.Ledger(), hasher, rules, ring, c.Login(), metrics)
+	logins := c.Login()
+	if c.StatusLists() {
+		logins.StatusIndex = revocation.NewIndexes(in.Engine.Revocations()).Take
+	}
+	desk := login.NewDesk(in.Engine.Logins(), in.Engine.Accounts(), in.Engine.Sessions(), in.Engine.Ledger(), hasher, rules, ring, logins, metrics)
 	registry := account.NewRegistry(in.Engine.Accounts(), in.Engine.Ledger(), hasher, rules, c.Accounts())
 	minter := token.NewMinter(ring, c.Tokens())
-	feed := revocation.NewFeed(in.Engine.Revocations(), ring, revocation.DefaultPolicy(c.Issuer), ring.Now, metrics)
+	feed := revocation.NewFeed(in.Engine.Revocations(), ring, c.Revocations(), ring.Now, metrics)
 	if err := feed.Read(ctx); err != nil {
 		return nil, err
 	}

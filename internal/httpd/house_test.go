@@ -61,6 +61,16 @@ type plan struct {
 	access, idle time.Duration
 	algorithms   []keys.Algorithm
 	masters      keys.MasterKeys
+	statusLists  bool
+}
+
+// statusIndex is where sessions get their place in the status lists; nil when
+// there are none.
+func (p *plan) statusIndex(e store.Engine) func(context.Context) (int64, error) {
+	if !p.statusLists {
+		return nil
+	}
+	return revocation.NewIndexes(e.Revocations()).Take
 }
 
 type option func(*plan)
@@ -173,7 +183,9 @@ func build(t testing.TB, clock *storetest.Clock, engine store.Engine, options ..
 	h.metrics.WatchHashing(hasher.Inside, hasher.Waiting)
 	h.metrics.WatchKeys(h.ring.Status)
 	h.config = c
-	h.feed = revocation.NewFeed(engine.Revocations(), h.ring, revocation.DefaultPolicy(c.Issuer), h.ring.Now, h.metrics)
+	feedPolicy := revocation.DefaultPolicy(c.Issuer)
+	feedPolicy.StatusLists = p.statusLists
+	h.feed = revocation.NewFeed(engine.Revocations(), h.ring, feedPolicy, h.ring.Now, h.metrics)
 	if err := h.feed.Read(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -183,10 +195,10 @@ func build(t testing.TB, clock *storetest.Clock, engine store.Engine, options ..
 		Registry: account.NewRegistry(engine.Accounts(), engine.Ledger(), hasher, rules, account.Policy{RegistrationOpen: p.registration}),
 		Desk: login.NewDesk(engine.Logins(), engine.Accounts(), engine.Sessions(), engine.Ledger(), hasher, rules, h.ring, login.Policy{
 			Client: c.Client, Scope: "account", Audience: c.Audience, AdminAudience: c.Issuer + "/admin",
-			IdleTTL: p.idle, SessionTTL: sessionTTL, RememberTTL: 4 * sessionTTL,
+			IdleTTL: p.idle, SessionTTL: sessionTTL, RememberTTL: 4 * sessionTTL, StatusIndex: p.statusIndex(engine),
 		}, h.metrics),
 		Rotator:  refresh.NewRotator(engine.Families(), h.ring, policy, h.ring.Now, h.metrics),
-		Minter:   token.NewMinter(h.ring, token.Policy{Issuer: c.Issuer, TTL: p.access, MaxBytes: 4096}),
+		Minter:   token.NewMinter(h.ring, token.Policy{Issuer: c.Issuer, TTL: p.access, MaxBytes: 4096, StatusLists: p.statusLists}),
 		Sessions: engine.Sessions(), Feed: h.feed, Ping: engine.Ping, Metrics: h.metrics.Handler(), Observer: h.metrics, Log: log,
 	}
 	public := h.serve(h.rooms)

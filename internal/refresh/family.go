@@ -146,6 +146,9 @@ type Family struct {
 	IdleTTL     time.Duration
 	BornAt      time.Time
 	AbsoluteEnd time.Time
+	// StatusIndex is the place of the session's tokens in the status lists, see
+	// package revocation; 0: they have none.
+	StatusIndex int64
 
 	// Moving with every rotation.
 	UserAgent     string

@@ -21,6 +21,8 @@ type Policy struct {
 	Poll time.Duration
 	// Streams is how many readers a node serves at once with events.
 	Streams int
+	// StatusLists says whether status lists are published.
+	StatusLists bool
 }
 
 // DefaultPolicy returns the documented defaults for an issuer.
@@ -53,6 +55,7 @@ type Feed struct {
 
 	current atomic.Pointer[snapshot]
 	readAt  atomic.Int64 // of the store's clock, in nanoseconds since 1970; 0 before the first read
+	indexes atomic.Int64 // the greatest status index that was handed out
 	reading sync.Mutex   // one read at a time
 }
 
@@ -68,6 +71,7 @@ type snapshot struct {
 	mu     sync.Mutex // guards what was signed, and has one signer at a time
 	at     int64      // the iat of what was signed
 	signed map[int64]Statement
+	lists  map[int64]SignedList
 }
 
 // mostSigned bounds the statements that are kept for one second.
@@ -132,6 +136,7 @@ func (f *Feed) read(ctx context.Context) error {
 			// the same: it is the key that must go, the successor can wait.
 			_ = f.signing.Reread(ctx)
 		}
+		f.indexes.Store(page.Indexes)
 		f.swap(held, next, page.Now)
 		return nil
 	}
@@ -185,9 +190,7 @@ func (f *Feed) statement(s *snapshot, after int64) (Statement, error) {
 	iat := time.Unix(0, readAt).Unix()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.at != iat || len(s.signed) >= mostSigned {
-		s.at, s.signed = iat, map[int64]Statement{}
-	}
+	s.age(iat)
 	if st, ok := s.signed[after]; ok {
 		return st, nil
 	}
@@ -203,6 +206,13 @@ func (f *Feed) statement(s *snapshot, after int64) (Statement, error) {
 	st := Statement{JWS: jws, Seq: c.Seq, ETag: c.etag()}
 	s.signed[after] = st
 	return st, nil
+}
+
+// age drops what was signed for another second, or is too much.
+func (s *snapshot) age(iat int64) {
+	if s.at != iat || len(s.signed)+len(s.lists) >= mostSigned {
+		s.at, s.signed, s.lists = iat, map[int64]Statement{}, map[int64]SignedList{}
+	}
 }
 
 // Position is how far somebody has read.

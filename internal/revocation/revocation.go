@@ -71,6 +71,8 @@ type Entry struct {
 	ID        ID    `json:"id"`
 	NotBefore int64 `json:"not_before"` // seconds since 1970
 	Until     int64 `json:"until"`      // seconds since 1970
+	// Index is the place of a session's tokens in the status lists; 0: none.
+	Index int64 `json:"-"`
 }
 
 // Lag is how much longer than the longest token life an entry stands, for

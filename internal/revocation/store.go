@@ -15,6 +15,8 @@ type Page struct {
 	Newest int64
 	// More says that the store holds more than Newest.
 	More bool
+	// Indexes is the greatest status index that was handed out.
+	Indexes int64
 	// Now is the store's clock at the read.
 	Now time.Time
 }
@@ -22,6 +24,7 @@ type Page struct {
 // Store keeps the feed. The entries are written by the acts that end things,
 // in their own transactions; nothing here adds any.
 type Store interface {
+	IndexStore
 	// Read returns entries after the given number, about limit of them at most.
 	// What was committed and has no number yet is numbered first, by whichever
 	// node comes first; a read that finds nothing new writes nothing.

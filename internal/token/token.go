@@ -15,6 +15,7 @@ import (
 	"example.com/authserver/internal/fault"
 	"example.com/authserver/internal/id"
 	"example.com/authserver/internal/keys"
+	"example.com/authserver/internal/revocation"
 	"example.com/authserver/internal/secret"
 )
 
@@ -37,6 +38,13 @@ type Claims struct {
 	AuthTime  int64    `json:"auth_time"` // seconds since 1970
 	AMR       []string `json:"amr"`       // RFC 8176
 	Roles     []string `json:"roles,omitempty"`
+	Status    *Status  `json:"status,omitempty"`
+}
+
+// Status says where a verifier finds out whether the token was revoked
+// (draft-ietf-oauth-status-list-20, section 6.2).
+type Status struct {
+	List revocation.Place `json:"status_list"`
 }
 
 // Audience is one audience as a string or several as an array (RFC 7519
@@ -90,6 +98,8 @@ type Grant struct {
 	// From is the whole second that it is dated at the earliest; zero: any. What
 	// was issued before is in the revocation feed.
 	From time.Time
+	// StatusIndex is the session's place in the status lists; 0: none.
+	StatusIndex int64
 }
 
 // Minted is a signed access token.
@@ -114,6 +124,8 @@ type Policy struct {
 	TTL    time.Duration
 	// MaxBytes caps a token's size: roles can grow, headers of proxies cannot.
 	MaxBytes int
+	// StatusLists says whether tokens name their place in the status lists.
+	StatusLists bool
 }
 
 // Minter mints access tokens. It is safe for concurrent use.
@@ -158,6 +170,9 @@ func (m *Minter) mint(g Grant, now time.Time, ttl time.Duration) (Minted, error)
 		ExpiresAt: expires.Unix(), IssuedAt: issued.Unix(), ID: id.NewEvent().String(),
 		ClientID: g.Client, Scope: g.Scope, SessionID: g.Session.String(),
 		AuthTime: g.AuthTime.Unix(), AMR: g.AMR, Roles: g.Roles,
+	}
+	if m.policy.StatusLists && g.StatusIndex > 0 {
+		claims.Status = &Status{revocation.PlaceOf(m.policy.Issuer, g.StatusIndex)}
 	}
 	t := jwt.NewWithClaims(method, &claims)
 	t.Header["typ"] = Type

@@ -331,6 +331,14 @@ func nullText(s string) *string {
 	return &s
 }
 
+// nullIndex keeps a status index that there is none of as NULL.
+func nullIndex(n int64) *int64 {
+	if n == 0 {
+		return nil
+	}
+	return &n
+}
+
 // nullID keeps a zero id as NULL.
 func nullID[K ~[16]byte](i K) *[16]byte {
 	b := [16]byte(i)

@@ -74,10 +74,10 @@ func endFamilies(ctx context.Context, tx pgx.Tx, now time.Time, e ending) (sessi
 			UPDATE sessions SET ended_at = $4, end_reason = $5, end_request = $6
 			WHERE user_id = $1 AND ended_at IS NULL
 				AND ($2::uuid IS NULL OR id = $2) AND ($3::uuid IS NULL OR id <> $3)
-			RETURNING id, user_id),
+			RETURNING id, user_id, status_index),
 		told AS (
-			INSERT INTO revocations (kind, subject, not_before, until)
-			SELECT 'session', ended.id::text, $11::timestamptz, $11 + `+longestLife+` FROM ended)
+			INSERT INTO revocations (kind, subject, not_before, until, status_index)
+			SELECT 'session', ended.id::text, $11::timestamptz, $11 + `+longestLife+`, ended.status_index FROM ended)
 		INSERT INTO audit_events (id, at, kind, actor, user_id, session_id, request_id, details)
 		SELECT gen_random_uuid(), $4, $7, $8, ended.user_id, ended.id, $9, $10 FROM ended`,
 		[16]byte(e.user), nullID(e.session), nullID(e.except), now, string(e.reason), nullText(e.requestID),
@@ -106,10 +106,10 @@ func endListed(ctx context.Context, tx pgx.Tx, now time.Time, users, families []
 			WHERE s.id IN (SELECT f.session_id FROM families f WHERE f.id = ANY ($1::uuid[]))
 				AND s.ended_at IS NULL
 				AND NOT EXISTS (SELECT FROM families f WHERE f.session_id = s.id AND f.ended_at IS NULL)
-			RETURNING s.id, s.user_id),
+			RETURNING s.id, s.user_id, s.status_index),
 		told AS (
-			INSERT INTO revocations (kind, subject, not_before, until)
-			SELECT 'session', ended.id::text, $9::timestamptz, $9 + `+longestLife+`
+			INSERT INTO revocations (kind, subject, not_before, until, status_index)
+			SELECT 'session', ended.id::text, $9::timestamptz, $9 + `+longestLife+`, ended.status_index
 			FROM ended LEFT JOIN server_state st ON true
 			WHERE NOT $10 OR st.tokens_from IS NULL
 				OR EXISTS (SELECT FROM families f WHERE f.session_id = ended.id AND f.used_at >= st.tokens_from))

@@ -32,10 +32,11 @@ func (s Revocations) Read(ctx context.Context, after int64, limit int) (page rev
 func (s Revocations) page(ctx context.Context, after int64, limit int) (page revocation.Page, waiting bool, err error) {
 	err = s.db.read(ctx, "revocation.read", func(ctx context.Context, c *pgxpool.Conn) error {
 		rows, err := c.Query(ctx, `-- name: revocation.read
-			SELECT c.newest, EXISTS (SELECT FROM revocations w WHERE w.seq IS NULL), COALESCE($3::timestamptz, now()),
-				r.seq, r.kind, r.subject, extract(epoch FROM r.not_before)::bigint, ceil(extract(epoch FROM r.until))::bigint
+			SELECT c.newest, EXISTS (SELECT FROM revocations w WHERE w.seq IS NULL), (SELECT next - 1 FROM status_counter),
+				COALESCE($3::timestamptz, now()), r.seq, r.kind, r.subject,
+				extract(epoch FROM r.not_before)::bigint, ceil(extract(epoch FROM r.until))::bigint, COALESCE(r.status_index, 0)
 			FROM revocation_counter c LEFT JOIN (
-				SELECT seq, kind, subject, not_before, until FROM revocations
+				SELECT seq, kind, subject, not_before, until, status_index FROM revocations
 				WHERE seq > $1 AND until > COALESCE($3::timestamptz, now()) ORDER BY seq LIMIT $2) r ON true
 			ORDER BY r.seq`, after, limit, s.db.clock())
 		if err != nil {
@@ -46,12 +47,15 @@ func (s Revocations) page(ctx context.Context, after int64, limit int) (page rev
 		for rows.Next() {
 			var seq, notBefore, until *int64
 			var kind, subject *string
-			if err := rows.Scan(&page.Newest, &waiting, &page.Now, &seq, &kind, &subject, &notBefore, &until); err != nil {
+			var index int64
+			if err := rows.Scan(&page.Newest, &waiting, &page.Indexes, &page.Now, &seq, &kind, &subject, &notBefore, &until, &index); err != nil {
 				return err
 			}
 			if seq != nil {
 				k := revocation.Kind(*kind)
-				page.Entries = append(page.Entries, revocation.Entry{Seq: *seq, Kind: k, ID: revocation.IDOf(k, *subject), NotBefore: *notBefore, Until: *until})
+				page.Entries = append(page.Entries, revocation.Entry{
+					Seq: *seq, Kind: k, ID: revocation.IDOf(k, *subject), NotBefore: *notBefore, Until: *until, Index: index,
+				})
 			}
 		}
 		return rows.Err()
@@ -87,6 +91,15 @@ func (s Revocations) number(ctx context.Context, limit int) error {
 			UPDATE revocation_counter SET newest = newest + $1`, tag.RowsAffected())
 		return err
 	})
+}
+
+// TakeIndexes implements revocation.Store.
+func (s Revocations) TakeIndexes(ctx context.Context, n int) (first int64, err error) {
+	err = s.db.write(ctx, "revocation.take_indexes", func(ctx context.Context, tx pgx.Tx) error {
+		return tx.QueryRow(ctx, `-- name: revocation.take_indexes
+			UPDATE status_counter SET next = next + $1 RETURNING next - $1`, int64(n)).Scan(&first)
+	})
+	return first, err
 }
 
 // Sweep implements revocation.Store.

@@ -57,7 +57,7 @@ func endFamilies(t *tx, e ending) (sessions, families int, err error) {
 		if s.told {
 			continue
 		}
-		if err := t.revoke(revocation.Session, s.id.String(), settled(t.now)); err != nil {
+		if err := t.revokeSession(s); err != nil {
 			return 0, 0, err
 		}
 	}
@@ -65,9 +65,10 @@ func endFamilies(t *tx, e ending) (sessions, families int, err error) {
 }
 
 type endedSession struct {
-	id   id.Session
-	user id.User
-	told bool // an entry for everybody is enough
+	id    id.Session
+	user  id.User
+	index int64 // in the status lists; 0: none
+	told  bool  // an entry for everybody is enough
 }
 
 func (t *tx) endOfUser(e ending) (ended []endedSession, families int, err error) {
@@ -89,7 +90,7 @@ func (t *tx) endOfUser(e ending) (ended []endedSession, families int, err error)
 	err = t.each(`-- name: ends.sessions_of_user
 		UPDATE sessions SET ended_at = ?1, end_reason = ?2, end_request = ?3
 		WHERE user_id = ?4 AND ended_at IS NULL AND (?5 IS NULL OR id = ?5) AND (?6 IS NULL OR id <> ?6)
-		RETURNING id, user_id`,
+		RETURNING id, user_id, status_index`,
 		[]any{t.now, string(e.reason), textOrNull(e.requestID), e.user, orNull(e.session), orNull(e.except)},
 		func(r *row) { ended = append(ended, scanEnded(r)) })
 	return ended, families, err
@@ -126,7 +127,7 @@ func (t *tx) endListed(e ending) (ended []endedSession, families int, err error)
 			UPDATE sessions SET ended_at = ?, end_reason = ?, end_request = ?
 			WHERE id = ? AND ended_at IS NULL
 				AND NOT EXISTS (SELECT 1 FROM families f WHERE f.session_id = sessions.id AND f.ended_at IS NULL)
-			RETURNING id, user_id`,
+			RETURNING id, user_id, status_index`,
 			[]any{t.now, string(e.reason), textOrNull(e.requestID), m.session},
 			func(r *row) {
 				s := scanEnded(r)
@@ -159,6 +160,7 @@ func (t *tx) revokeGrant(s id.Session, client string) error {
 func scanEnded(r *row) (s endedSession) {
 	r.fill(s.id[:])
 	r.fill(s.user[:])
+	s.index = r.integer()
 	return s
 }
 

@@ -237,6 +237,56 @@ var revocationStories = []story{
 		same("after a floor, the later of both", r.row(f.ID).TokensFrom)
 		same("at another birth", r.login(r.user()).TokensFrom)
 	}},
+	{"statusIndexesAreGivenOnceAndGoWithTheEnd", func(r *rig) {
+		feed := r.signing()
+		const takers, each = 5, 7
+		var first [takers]int64
+		atOnce(takers, func(i int) {
+			n, err := r.Revocations().TakeIndexes(r.Context(), each)
+			if err != nil {
+				r.Errorf("taker %d: %v", i, err)
+			}
+			first[i] = n
+		})
+		slices.Sort(first[:])
+		for i, n := range first {
+			if n != int64(1+i*each) {
+				r.Errorf("the blocks begin at %v", first)
+				break
+			}
+		}
+		if page := got(r.Revocations().Read(r.Context(), 0, 10))(r); page.Indexes != takers*each {
+			r.Errorf("up to %d were handed out, want %d", page.Indexes, takers*each)
+		}
+
+		with := r.login(r.user(), func(o *login.Opening) { o.Family.StatusIndex = 1<<40 + 5 })
+		without := r.login(r.user())
+		for what, n := range map[string]int64{
+			"at birth": with.StatusIndex, "read": r.row(with.ID).StatusIndex, "judged alone": r.redeem(r.presents(with, 1)).Next.StatusIndex,
+		} {
+			if n != 1<<40+5 {
+				r.Errorf("%s: index %d", what, n)
+			}
+		}
+		batch := got(r.Families().RotateBatch(r.Context(), []refresh.Call{r.presents(with, 2), r.presents(without, 1)}))(r)
+		if batch[0] == nil || batch[1] == nil || batch[0].Next.StatusIndex != 1<<40+5 || batch[1].Next.StatusIndex != 0 {
+			r.Errorf("in a batch: %+v", batch)
+		}
+		logout(r, without)
+		r.redeem(r.presents(with, 1)) // reuse
+		want := map[revocation.ID]int64{
+			revocation.IDOf(revocation.Session, with.Session.String()): 1<<40 + 5, revocation.IDOf(revocation.Session, without.Session.String()): 0,
+		}
+		entries := feed.read()
+		for _, e := range entries {
+			if n, ok := want[e.ID]; !ok || n != e.Index {
+				r.Errorf("entry %+v", e)
+			}
+		}
+		if len(entries) != 2 {
+			r.Errorf("%d entries, want 2", len(entries))
+		}
+	}},
 	{"whatHasPassedIsSweptInSteps", func(r *rig) {
 		feed := r.signing()
 		for range 5 {
