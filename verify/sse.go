@@ -75,25 +75,33 @@ func (r *eventReader) next() (event, error) {
 func (r *eventReader) readLine() ([]byte, error) {
 	r.line = r.line[:0]
 	for {
-		b, err := r.in.ReadByte()
-		if err != nil {
+		if _, err := r.in.Peek(1); err != nil {
 			return nil, err
 		}
-		switch {
-		case b == '\n' && r.skipLF:
+		chunk, _ := r.in.Peek(r.in.Buffered()) // what is there already
+		if r.skipLF && chunk[0] == '\n' {
 			r.skipLF = false
+			_, _ = r.in.Discard(1)
 			continue
-		case b == '\n' || b == '\r':
-			r.skipLF = b == '\r'
-			if !r.begun {
-				r.begun = true
-				return bytes.TrimPrefix(r.line, []byte("\xef\xbb\xbf")), nil
-			}
-			return r.line, nil
 		}
 		r.skipLF = false
-		if r.line = append(r.line, b); len(r.line) > r.size {
+		end := bytes.IndexAny(chunk, "\r\n")
+		if end < 0 {
+			end = len(chunk)
+		}
+		if r.line = append(r.line, chunk[:end]...); len(r.line) > r.size {
 			return nil, fmt.Errorf("%w: more than %d bytes in a line", errEventTooLong, r.size)
 		}
+		if end == len(chunk) {
+			_, _ = r.in.Discard(end)
+			continue
+		}
+		r.skipLF = chunk[end] == '\r'
+		_, _ = r.in.Discard(end + 1)
+		if !r.begun {
+			r.begun = true
+			return bytes.TrimPrefix(r.line, []byte("\xef\xbb\xbf")), nil
+		}
+		return r.line, nil
 	}
 }

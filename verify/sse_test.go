@@ -33,6 +33,7 @@ func TestEventReader(t *testing.T) {
 		"CRLF":                 {"event: a\r\ndata: x\r\n\r\n", [][2]string{{"a", "x"}}},
 		"CR":                   {"event: a\rdata: x\r\r", [][2]string{{"a", "x"}}},
 		"mixed":                {"event: a\rdata: x\n\r\ndata: y\n\n", [][2]string{{"a", "x"}, {"", "y"}}},
+		"CRLF, LF":             {"data: x\r\n\ndata: y\r\n\n", [][2]string{{"", "x"}, {"", "y"}}},
 		"no space":             {"event:a\ndata:x\n\n", [][2]string{{"a", "x"}}},
 		"two spaces":           {"data:  x\n\n", [][2]string{{"", " x"}}},
 		"two lines":            {"data: x\ndata: y\n\n", [][2]string{{"", "x\ny"}}},
