@@ -45,7 +45,7 @@ fmt-check: $(TOOLS)/gofumpt
 
 .PHONY: tidy-check
 tidy-check:
-	@go mod tidy -diff || { echo 'error: go.mod is not tidy; hint: go mod tidy' >&2; exit 1; }
+	@go mod tidy -diff && go -C test/interop mod tidy -diff || { echo 'error: go.mod is not tidy; hint: go mod tidy' >&2; exit 1; }
 
 .PHONY: vet
 vet:
@@ -60,12 +60,17 @@ archtest: ## hold the tree to the import law
 	@go test ./internal/archtest
 
 .PHONY: docs
-docs: ## write docs/configuration.md from the program
+docs: ## write what the documentation takes from the program and the tests
 	@go run ./cmd/authserver config docs >docs/configuration.md
+	@go run ./scripts/snippets
 
 .PHONY: docs-check
 docs-check:
 	@scripts/docs-check
+
+.PHONY: interop
+interop: ## show our tokens to other people's verifiers, and rotate keys under them
+	@scripts/interop-test
 
 .PHONY: vuln
 vuln: $(TOOLS)/govulncheck ## ask the Go vulnerability database about our dependencies (needs the network)
@@ -84,9 +89,21 @@ test-modules: ## run the tests of package verify's nested modules: gRPC example 
 bench-verify: ## measure package verify beside golang-jwt, keyfunc and go-oidc
 	@cd verify/benchmark && go test -run='^$$' -bench=. -benchtime=$(BENCHTIME) .
 
+.PHONY: model
+model: ## check the formal model of a family (docs/model) and its negative controls; installs SPIN
+	@scripts/model $(ARGS)
+
 .PHONY: fuzz
 fuzz: ## run every fuzz test for FUZZTIME (10s)
 	@scripts/fuzz $(FUZZTIME)
+
+.PHONY: vectors
+vectors: ## write the test vectors of package verify (docs/vectors.md)
+	@go run ./scripts/vectors verify/testdata/vectors
+
+.PHONY: vectors-check
+vectors-check: ## compare the copied Wycheproof vectors with the published ones (111 MB, once)
+	@go -C test/vectors test ./...
 
 .PHONY: rename
 rename: ## give the module another path: make rename MODULE=example.org/you/authserver

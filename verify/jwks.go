@@ -80,7 +80,8 @@ func (m keyMap) like(old keyMap) keyMap {
 // curves and algorithms, `use` other than sig, `key_ops` without verify, no
 // kid. A set is refused as a whole when it shows that its publisher is in
 // trouble: private members, a kid twice, a point off its curve, RSA below 2048
-// bits, an algorithm that does not go with its key, repeated JSON members.
+// bits or of the kind that can be factored (CVE-2017-15361), an algorithm that
+// does not go with its key, repeated JSON members.
 //
 // A key without `alg` is for the algorithm of its curve; an RSA key for RS256.
 func ParseJWKS(data []byte, extra ...Algorithm) ([]Key, error) {
@@ -271,6 +272,9 @@ func (j *jwk) rsa() (crypto.PublicKey, error) {
 	modulus, exponent := new(big.Int).SetBytes(n), new(big.Int).SetBytes(e)
 	if modulus.Bit(0) == 0 {
 		return nil, errors.New("n is even")
+	}
+	if factorable(modulus) {
+		return nil, errors.New("n can be factored (CVE-2017-15361): whoever published it has to replace it")
 	}
 	if exponent.BitLen() > 31 || exponent.Bit(0) == 0 || exponent.Int64() < 3 {
 		return nil, fmt.Errorf("e is of %d bits and maybe even, expected an odd number from 3 to 2^31-1", exponent.BitLen())
