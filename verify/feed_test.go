@@ -299,6 +299,53 @@ func TestFeed_lostFeedAndItsPolicy(t *testing.T) {
 	}
 }
 
+// A server that cannot read its store answers and says so. It may have missed
+// what happened since, so it counts as lost like one that is down.
+func TestFeed_aServerWithAStaleStoreIsLost(t *testing.T) {
+	for name, fault := range map[string]verifytest.Fault{"stream": verifytest.None, "polling": verifytest.BufferedStreams} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var log told
+				auth := verifytest.NewInProcess(t)
+				auth.FailFeed(fault)
+				v, feed := following(t, auth, func(c *verify.FeedConfig) { c.WhenLost, c.OnFeed = verify.Refuse, log.hear })
+				ready(t, feed)
+				time.Sleep(20*time.Second + time.Second/3)
+				raw := auth.Mint(verifytest.Token{Audience: ourName})
+				mustVerify(t, v, raw)
+				auth.Fail(verifytest.StaleStore)
+				if fault != verifytest.None {
+					auth.FailFeed(verifytest.StaleStore) // what is asked is answered all the same
+				}
+				auth.RevokeUser("ada")
+				time.Sleep(15 * time.Second)
+				mustVerify(t, v, raw)
+				time.Sleep(40 * time.Second)
+				refused(t, v, raw, verify.ErrFeedLost)
+				if s := feed.State(); !s.Lost() || s.Err == nil || log.count(verify.FeedState.Lost) == 0 {
+					t.Errorf("state is %+v, told %d times", s, log.count(verify.FeedState.Lost))
+				}
+				// Who starts now does not take it for fresh either.
+				time.Sleep(time.Minute)
+				v2, feed2 := following(t, auth, func(c *verify.FeedConfig) { c.WhenLost = verify.Refuse })
+				ready(t, feed2)
+				time.Sleep(15 * time.Second)
+				if s := feed2.State(); !s.Loaded {
+					t.Errorf("state is %+v", s)
+				}
+				auth.FailFeed(verifytest.None)
+				auth.Fail(verifytest.None)
+				time.Sleep(11 * time.Second)
+				refused(t, v, raw, verify.ErrRevoked)
+				refused(t, v2, raw, verify.ErrRevoked)
+				if s := feed.State(); s.Lost() || s.Err != nil {
+					t.Errorf("after the recovery the state is %+v", s)
+				}
+			})
+		})
+	}
+}
+
 func answers503(t *testing.T, v *verify.Verifier, raw string) {
 	t.Helper()
 	w := httptest.NewRecorder()

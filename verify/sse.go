@@ -8,10 +8,11 @@ import (
 	"io"
 )
 
-// event is one of server-sent events, or a sign of life without data.
+// event is one of server-sent events, or a comment between two of them.
 type event struct {
-	name string // "" stands for "message"
-	data string
+	name    string // "" stands for "message"
+	data    string // "" for a comment
+	comment string
 }
 
 // eventReader reads server-sent events (WHATWG HTML, section 9.2.6) and holds
@@ -30,8 +31,8 @@ func newEventReader(in io.Reader, size int) *eventReader {
 	return &eventReader{in: bufio.NewReader(in), size: size}
 }
 
-// next returns the next event, or an event without data for a comment. At the
-// end it returns io.EOF; an event that the end cuts off does not count.
+// next returns the next event or comment. At the end it returns io.EOF; an
+// event that the end cuts off does not count.
 func (r *eventReader) next() (event, error) {
 	var e event
 	var data []byte
@@ -54,7 +55,7 @@ func (r *eventReader) next() (event, error) {
 		switch string(field) {
 		case "":
 			if !hasData && e.name == "" {
-				return event{}, nil // a comment between events
+				return event{comment: string(value)}, nil
 			}
 		case "event":
 			e.name = string(value)

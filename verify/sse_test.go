@@ -65,7 +65,7 @@ func TestEventReader_aCommentIsHeardAtOnce(t *testing.T) {
 	in, out := io.Pipe()
 	defer in.Close()
 	go func() { _, _ = io.WriteString(out, ": alive\n") }()
-	if e, err := newEventReader(in, 100).next(); err != nil || e.data != "" {
+	if e, err := newEventReader(in, 100).next(); err != nil || e != (event{comment: "alive"}) {
 		t.Errorf("%+v, %v", e, err)
 	}
 }
