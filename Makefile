@@ -80,6 +80,11 @@ vuln: $(TOOLS)/govulncheck ## ask the Go vulnerability database about our depend
 bench: ## measure the server (ARGS="..." go to ./bench)
 	@go run ./bench $(ARGS)
 
+.PHONY: test-modules
+test-modules: ## run the tests of package verify's nested modules: gRPC example and benchmark
+	@for module in verify/examples/grpc verify/benchmark; do \
+		(cd $$module && go mod tidy -diff && go vet ./... && go test -race ./...) || exit 1; done
+
 .PHONY: bench-verify
 bench-verify: ## measure package verify beside golang-jwt, keyfunc and go-oidc
 	@cd verify/benchmark && go test -run='^$$' -bench=. -benchtime=$(BENCHTIME) .

@@ -16,6 +16,11 @@ const (
 	feedMedia   = "application/revocations+jwt"
 	streamMedia = "text/event-stream"
 
+	// ageHeader says for how many seconds the server could not read its store.
+	// On a stream the comment of every ten seconds says so in place of alive.
+	ageHeader = "Authserver-Feed-Age"
+	alive     = "alive"
+
 	// quietAfter is the time without a line after which a stream is dead: the
 	// server sends one every 10 s.
 	quietAfter = 25 * time.Second
@@ -39,6 +44,7 @@ type answer struct {
 	question
 	raw  string // the statement; "" when nothing has changed
 	etag string
+	age  time.Duration // since the server has read its store
 	err  error
 }
 
@@ -59,6 +65,8 @@ func (f *Feed) ask(ctx context.Context, q question) (a answer) {
 		return a
 	}
 	defer resp.Body.Close()
+	seconds, _ := strconv.ParseUint(resp.Header.Get(ageHeader), 10, 31)
+	a.age = time.Duration(seconds) * time.Second
 	switch {
 	case resp.StatusCode == http.StatusOK:
 	case resp.StatusCode == http.StatusNotModified && q.etag != "":
@@ -147,24 +155,34 @@ type heard struct {
 	err   error // the stream has ended
 }
 
-// hear takes an event. Comments and foreign events are signs of life, which
-// count once a statement has shown that this is the feed.
+// hear takes an event. A server that says that it is alive confirms what is
+// held, once a statement has shown that this is the feed. Other comments, be
+// they of a server that cannot read its store or of a proxy, confirm nothing.
 func (o *follower) hear(h heard) error {
 	switch {
 	case h.err != nil:
 		return h.err
+	case h.event.comment == alive && o.streaming.Load():
+		o.well(false, 0)
+		return nil
+	case h.event.comment != "" && o.streaming.Load():
+		err := fmt.Errorf("the server says %s", brief(h.event.comment))
+		o.trouble.Store(&err)
+		return nil
 	case h.event.data == "" || h.event.name != "revocations":
-		if o.streaming.Load() {
-			o.well(false)
-		}
 		return nil
 	}
-	if err := o.take(h.event.data, o.seq()); err != nil {
+	changed, err := o.take(h.event.data, o.seq())
+	if err != nil {
 		return err
 	}
-	if !o.streaming.Swap(true) {
-		o.tell()
+	if o.streaming.Swap(true) {
+		o.well(changed, 0)
+		return nil
 	}
+	// The first one comes at once, also from a server that knows nothing new.
+	o.trouble.Store(nil)
+	o.tell()
 	return nil
 }
 

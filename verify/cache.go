@@ -19,7 +19,8 @@ import (
 //
 // It is a table of fixed size. A token belongs into one short row of it, by a
 // hash with a secret seed, and an entry is found only by comparing the whole
-// token. Readers take no lock and write nothing but a mark of use. Writers put
+// token. (How long that takes says nothing: without the seed nobody can aim a
+// guess at the row of somebody else's token.) Readers take no lock and write nothing but a mark of use. Writers put
 // their entry in place by compare-and-swap; who loses that race forgets its
 // entry, and the token is verified once more.
 type cache struct {
@@ -68,7 +69,7 @@ func (c *cache) places(raw string) []atomic.Pointer[known] {
 }
 
 func (c *cache) find(raw string) *known {
-	if c == nil {
+	if c == nil || len(raw) > MaxTokenSize { // to hash a megabyte takes its time
 		return nil
 	}
 	places := c.places(raw)

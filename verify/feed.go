@@ -115,6 +115,7 @@ type Feed struct {
 
 	held      atomic.Pointer[revocations] // nil before the first snapshot
 	confirmed atomic.Int64                // time after begun, in nanoseconds
+	ever      bool                        // it was confirmed: the owner's
 	overfull  atomic.Bool                 // the server lists more than fits
 	streaming atomic.Bool
 	trouble   atomic.Pointer[error] // of the last attempt
@@ -286,12 +287,22 @@ func (f *Feed) permit(ctx context.Context) (waited bool, err error) {
 	return waited, nil
 }
 
-// confirm notes that the server has said that what is held is current.
-func (f *Feed) confirm() {
-	f.confirmed.Store(int64(time.Since(f.begun)))
+// confirm notes that what is held was current so long ago. Only the owner
+// calls it.
+func (f *Feed) confirm(age time.Duration) {
+	at := int64(time.Since(f.begun) - age)
+	if !f.ever || at > f.confirmed.Load() {
+		f.ever = true
+		f.confirmed.Store(at)
+		f.watch.Reset(f.c.LostAfter + 1 - age)
+	}
 	f.overfull.Store(false)
-	f.trouble.Store(nil)
-	f.watch.Reset(f.c.LostAfter + 1)
+	if age == 0 {
+		f.trouble.Store(nil)
+	} else {
+		err := fmt.Errorf("the server could not read its store for %v", age)
+		f.trouble.Store(&err)
+	}
 }
 
 // tell tells OnFeed how it stands.

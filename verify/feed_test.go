@@ -42,20 +42,31 @@ func (l *told) count(like func(verify.FeedState) bool) int {
 	return n
 }
 
+func (l *told) last(t *testing.T) verify.FeedState {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.states) == 0 {
+		t.Fatal("OnFeed was never called")
+	}
+	return l.states[len(l.states)-1]
+}
+
 // following returns a verifier of auth's tokens with a feed of its own.
-func following(t *testing.T, auth *verifytest.Issuer, change func(*verify.FeedConfig)) (*verify.Verifier, *verify.Feed) {
+func following(t *testing.T, auth *verifytest.Issuer, change ...func(*verify.FeedConfig)) (*verify.Verifier, *verify.Feed) {
 	t.Helper()
 	keys := auth.Keys()
-	feed := auth.Feed(keys, func(c *verify.FeedConfig) {
-		if change != nil {
-			change(c)
-		}
-	})
+	feed := auth.Feed(keys, change...)
+	return believing(t, auth, keys, feed), feed
+}
+
+func believing(t *testing.T, auth *verifytest.Issuer, keys verify.KeySet, feed *verify.Feed) *verify.Verifier {
+	t.Helper()
 	v, err := verify.New(verify.Config{Issuer: auth.URL(), Audience: ourName, Keys: keys, Revocations: feed})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return v, feed
+	return v
 }
 
 func ready(t *testing.T, feed *verify.Feed) {
@@ -163,7 +174,7 @@ func TestFeed_aRevokedKeyIsDroppedAtOnceAndTheSetFetchedOnce(t *testing.T) {
 func TestFeed_effectWithinTheInstantOfTheEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		auth := verifytest.NewInProcess(t)
-		v, feed := following(t, auth, nil)
+		v, feed := following(t, auth)
 		ready(t, feed)
 		synctest.Wait()
 		if !feed.State().Streaming {
@@ -186,7 +197,7 @@ func TestFeed_pollsWhereStreamsDoNotComeThrough(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		auth := verifytest.NewInProcess(t)
 		auth.FailFeed(verifytest.BufferedStreams)
-		v, feed := following(t, auth, nil)
+		v, feed := following(t, auth)
 		ready(t, feed)
 		time.Sleep(20*time.Second + time.Second/3)
 		raw := auth.Mint(verifytest.Token{Audience: ourName})
@@ -279,9 +290,56 @@ func TestFeed_lostFeedAndItsPolicy(t *testing.T) {
 				auth.FailFeed(verifytest.None)
 				time.Sleep(5 * time.Second)
 				mustVerify(t, v, raw)
-				last := log.states[len(log.states)-1]
+				last := log.last(t)
 				if s := feed.State(); s.Lost() || last.Lost() || last.Err != nil {
 					t.Errorf("after the recovery the state is %+v, last told was %+v", s, last)
+				}
+			})
+		})
+	}
+}
+
+// A server that cannot read its store answers and says so. It may have missed
+// what happened since, so it counts as lost like one that is down.
+func TestFeed_aServerWithAStaleStoreIsLost(t *testing.T) {
+	for name, fault := range map[string]verifytest.Fault{"stream": verifytest.None, "polling": verifytest.BufferedStreams} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var log told
+				auth := verifytest.NewInProcess(t)
+				auth.FailFeed(fault)
+				v, feed := following(t, auth, func(c *verify.FeedConfig) { c.WhenLost, c.OnFeed = verify.Refuse, log.hear })
+				ready(t, feed)
+				time.Sleep(20*time.Second + time.Second/3)
+				raw := auth.Mint(verifytest.Token{Audience: ourName})
+				mustVerify(t, v, raw)
+				auth.Fail(verifytest.StaleStore)
+				if fault != verifytest.None {
+					auth.FailFeed(verifytest.StaleStore) // what is asked is answered all the same
+				}
+				auth.RevokeUser("ada")
+				time.Sleep(15 * time.Second)
+				mustVerify(t, v, raw)
+				time.Sleep(40 * time.Second)
+				refused(t, v, raw, verify.ErrFeedLost)
+				if s := feed.State(); !s.Lost() || s.Err == nil || log.count(verify.FeedState.Lost) == 0 {
+					t.Errorf("state is %+v, told %d times", s, log.count(verify.FeedState.Lost))
+				}
+				// Who starts now does not take it for fresh either.
+				time.Sleep(time.Minute)
+				v2, feed2 := following(t, auth, func(c *verify.FeedConfig) { c.WhenLost = verify.Refuse })
+				ready(t, feed2)
+				time.Sleep(15 * time.Second)
+				if s := feed2.State(); !s.Loaded {
+					t.Errorf("state is %+v", s)
+				}
+				auth.FailFeed(verifytest.None)
+				auth.Fail(verifytest.None)
+				time.Sleep(11 * time.Second)
+				refused(t, v, raw, verify.ErrRevoked)
+				refused(t, v2, raw, verify.ErrRevoked)
+				if s := feed.State(); s.Lost() || s.Err != nil {
+					t.Errorf("after the recovery the state is %+v", s)
 				}
 			})
 		})
@@ -316,15 +374,15 @@ func TestFeed_revokedTokensAre401(t *testing.T) {
 
 // Before the first snapshot nobody knows who is banned.
 func TestFeed_beforeTheFirstSnapshot(t *testing.T) {
-	start := func(t *testing.T, change func(*verify.FeedConfig)) (*verifytest.Issuer, *verify.Verifier, string) {
+	start := func(t *testing.T, change ...func(*verify.FeedConfig)) (*verifytest.Issuer, *verify.Verifier, string) {
 		auth := verifytest.NewInProcess(t)
 		auth.FailFeed(verifytest.Silent)
-		v, _ := following(t, auth, change)
+		v, _ := following(t, auth, change...)
 		return auth, v, auth.Mint(verifytest.Token{Audience: ourName})
 	}
 	t.Run("carry on", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			_, v, raw := start(t, nil)
+			_, v, raw := start(t)
 			begun := time.Now()
 			mustVerify(t, v, raw)
 			if took := time.Since(begun); took != 0 {
@@ -376,27 +434,18 @@ func TestFeed_beforeTheFirstSnapshot(t *testing.T) {
 			raw := auth.Mint(verifytest.Token{Audience: ourName})
 			auth.RevokeUser("ada")
 			keys := auth.Keys()
-			mustVerify(t, over2(t, auth, keys, nil), raw)
+			mustVerify(t, believing(t, auth, keys, nil), raw)
 			auth.Delay(2 * time.Second)
 			feed := auth.Feed(keys, func(c *verify.FeedConfig) { c.WhenLost = verify.Refuse })
-			refused(t, over2(t, auth, keys, feed), raw, verify.ErrRevoked)
+			refused(t, believing(t, auth, keys, feed), raw, verify.ErrRevoked)
 		})
 	})
-}
-
-func over2(t *testing.T, auth *verifytest.Issuer, keys verify.KeySet, feed *verify.Feed) *verify.Verifier {
-	t.Helper()
-	v, err := verify.New(verify.Config{Issuer: auth.URL(), Audience: ourName, Keys: keys, Revocations: feed})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return v
 }
 
 func TestFeed_entriesEndWithTheirTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		auth := verifytest.NewInProcess(t)
-		_, feed := following(t, auth, nil)
+		_, feed := following(t, auth)
 		ready(t, feed)
 		for range 50 {
 			auth.RevokeSession(time.Now().String())
@@ -419,7 +468,7 @@ func TestFeed_entriesEndWithTheirTime(t *testing.T) {
 func TestFeed_aRestoredStoreIsFollowed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		auth := verifytest.NewInProcess(t)
-		v, feed := following(t, auth, nil)
+		v, feed := following(t, auth)
 		ready(t, feed)
 		time.Sleep(time.Second / 2)
 		first, second := auth.Mint(verifytest.Token{Audience: ourName, Subject: "eve"}), auth.Mint(verifytest.Token{Audience: ourName, Subject: "bob"})
@@ -482,7 +531,7 @@ func TestFeed_closeEndsTheFollowingButNotWhatIsHeld(t *testing.T) {
 			t.Fatal(err)
 		}
 		ready(t, feed)
-		v := over2(t, auth, keys, feed)
+		v := believing(t, auth, keys, feed)
 		time.Sleep(time.Second / 2)
 		raw := auth.Mint(verifytest.Token{Audience: ourName})
 		auth.RevokeUser("ada")

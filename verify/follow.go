@@ -33,6 +33,7 @@ type follower struct {
 	*Feed
 	snapshotAt time.Time    // when everything is to be read again
 	streamAt   time.Time    // when a stream may be tried
+	answeredAt time.Time    // of the last good answer
 	tags       map[bool]tag // by whether everything was asked for
 	failures   int          // in a row
 	short      int          // streams in a row that broke soon
@@ -60,14 +61,17 @@ func (f *Feed) run() {
 func (o *follower) step() time.Duration {
 	begun := time.Now()
 	full := !begun.Before(o.snapshotAt)
-	if !full && !begun.Before(o.streamAt) {
+	listen := !begun.Before(o.streamAt)
+	if listen && !full && begun.Sub(o.answeredAt) < shortLife {
 		return o.stream(begun)
 	}
+	// Before it listens it asks: an answer says how old it is, and the first
+	// event of a stream does not.
 	err := o.answered(o.ask(o.ctx, o.question(full)))
 	switch {
 	case err != nil:
 		return o.backoff()
-	case full:
+	case full || listen:
 		return 0
 	default:
 		o.failures = 0
@@ -127,13 +131,9 @@ func (o *follower) question(full bool) question {
 
 // answered takes an answer and arranges for the next snapshot.
 func (o *follower) answered(a answer) error {
-	err := a.err
-	switch {
-	case err != nil:
-	case a.raw == "":
-		o.well(false)
-	default:
-		if err = o.take(a.raw, a.after); err == nil {
+	changed, err := false, a.err
+	if err == nil && a.raw != "" {
+		if changed, err = o.take(a.raw, a.after); err == nil {
 			o.tags[a.full] = tag{a.etag, o.seq()}
 		}
 	}
@@ -141,6 +141,8 @@ func (o *follower) answered(a answer) error {
 		o.failed(err)
 		return err
 	}
+	o.answeredAt = time.Now()
+	o.well(changed, a.age)
 	if a.full {
 		o.snapshotAt = time.Now().Add(jitter(o.c.SnapshotEvery))
 	}
@@ -148,19 +150,19 @@ func (o *follower) answered(a answer) error {
 }
 
 // take judges a statement, which was asked for when the number held was asked,
-// and puts what follows from it in force.
-func (o *follower) take(raw string, asked int64) error {
+// and puts what follows from it in force. It says whether that is anything new.
+func (o *follower) take(raw string, asked int64) (changed bool, err error) {
 	ctx, cancel := context.WithTimeout(o.ctx, o.c.Timeout)
 	defer cancel()
 	now := time.Now()
 	st, err := o.trust.statement(ctx, raw, o.c.Issuer, now)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errRefused, err)
+		return false, fmt.Errorf("%w: %w", errRefused, err)
 	}
 	held := o.held.Load()
 	next, namesKey, err := held.take(st, asked, now, o.c.MaxEntries)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errRefused, err)
+		return false, fmt.Errorf("%w: %w", errRefused, err)
 	}
 	o.held.Store(next)
 	if remote, ok := o.c.Keys.(*Remote); ok && namesKey {
@@ -170,13 +172,12 @@ func (o *follower) take(raw string, asked int64) error {
 	if held == nil {
 		close(o.loaded)
 	}
-	o.well(next != held)
-	return nil
+	return next != held, nil
 }
 
-// well notes that the server has confirmed what is held.
-func (o *follower) well(changed bool) {
-	o.confirm()
+// well notes that what is held was current so long ago.
+func (o *follower) well(changed bool, age time.Duration) {
+	o.confirm(age)
 	if changed || o.recovered() {
 		o.tell()
 	}

@@ -148,6 +148,9 @@ func (r *revocations) take(st *statement, asked int64, now time.Time, most int) 
 	if len(next.entries) > most {
 		return r, false, fmt.Errorf("%w: %d, expected at most %d", errTooMany, len(next.entries), most)
 	}
+	if r != nil && r.seq == next.seq && maps.Equal(r.entries, next.entries) {
+		return r, false, nil
+	}
 	return next, namesKey, nil
 }
 

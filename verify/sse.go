@@ -8,10 +8,11 @@ import (
 	"io"
 )
 
-// event is one of server-sent events, or a sign of life without data.
+// event is one of server-sent events, or a comment between two of them.
 type event struct {
-	name string // "" stands for "message"
-	data string
+	name    string // "" stands for "message"
+	data    string // "" for a comment
+	comment string
 }
 
 // eventReader reads server-sent events (WHATWG HTML, section 9.2.6) and holds
@@ -30,8 +31,8 @@ func newEventReader(in io.Reader, size int) *eventReader {
 	return &eventReader{in: bufio.NewReader(in), size: size}
 }
 
-// next returns the next event, or an event without data for a comment. At the
-// end it returns io.EOF; an event that the end cuts off does not count.
+// next returns the next event or comment. At the end it returns io.EOF; an
+// event that the end cuts off does not count.
 func (r *eventReader) next() (event, error) {
 	var e event
 	var data []byte
@@ -54,7 +55,7 @@ func (r *eventReader) next() (event, error) {
 		switch string(field) {
 		case "":
 			if !hasData && e.name == "" {
-				return event{}, nil // a comment between events
+				return event{comment: string(value)}, nil
 			}
 		case "event":
 			e.name = string(value)
@@ -75,25 +76,33 @@ func (r *eventReader) next() (event, error) {
 func (r *eventReader) readLine() ([]byte, error) {
 	r.line = r.line[:0]
 	for {
-		b, err := r.in.ReadByte()
-		if err != nil {
+		if _, err := r.in.Peek(1); err != nil {
 			return nil, err
 		}
-		switch {
-		case b == '\n' && r.skipLF:
+		chunk, _ := r.in.Peek(r.in.Buffered()) // what is there already
+		if r.skipLF && chunk[0] == '\n' {
 			r.skipLF = false
+			_, _ = r.in.Discard(1)
 			continue
-		case b == '\n' || b == '\r':
-			r.skipLF = b == '\r'
-			if !r.begun {
-				r.begun = true
-				return bytes.TrimPrefix(r.line, []byte("\xef\xbb\xbf")), nil
-			}
-			return r.line, nil
 		}
 		r.skipLF = false
-		if r.line = append(r.line, b); len(r.line) > r.size {
+		end := bytes.IndexAny(chunk, "\r\n")
+		if end < 0 {
+			end = len(chunk)
+		}
+		if r.line = append(r.line, chunk[:end]...); len(r.line) > r.size {
 			return nil, fmt.Errorf("%w: more than %d bytes in a line", errEventTooLong, r.size)
 		}
+		if end == len(chunk) {
+			_, _ = r.in.Discard(end)
+			continue
+		}
+		r.skipLF = chunk[end] == '\r'
+		_, _ = r.in.Discard(end + 1)
+		if !r.begun {
+			r.begun = true
+			return bytes.TrimPrefix(r.line, []byte("\xef\xbb\xbf")), nil
+		}
+		return r.line, nil
 	}
 }

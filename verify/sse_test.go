@@ -33,6 +33,7 @@ func TestEventReader(t *testing.T) {
 		"CRLF":                 {"event: a\r\ndata: x\r\n\r\n", [][2]string{{"a", "x"}}},
 		"CR":                   {"event: a\rdata: x\r\r", [][2]string{{"a", "x"}}},
 		"mixed":                {"event: a\rdata: x\n\r\ndata: y\n\n", [][2]string{{"a", "x"}, {"", "y"}}},
+		"CRLF, LF":             {"data: x\r\n\ndata: y\r\n\n", [][2]string{{"", "x"}, {"", "y"}}},
 		"no space":             {"event:a\ndata:x\n\n", [][2]string{{"a", "x"}}},
 		"two spaces":           {"data:  x\n\n", [][2]string{{"", " x"}}},
 		"two lines":            {"data: x\ndata: y\n\n", [][2]string{{"", "x\ny"}}},
@@ -64,7 +65,7 @@ func TestEventReader_aCommentIsHeardAtOnce(t *testing.T) {
 	in, out := io.Pipe()
 	defer in.Close()
 	go func() { _, _ = io.WriteString(out, ": alive\n") }()
-	if e, err := newEventReader(in, 100).next(); err != nil || e.data != "" {
+	if e, err := newEventReader(in, 100).next(); err != nil || e != (event{comment: "alive"}) {
 		t.Errorf("%+v, %v", e, err)
 	}
 }

@@ -237,11 +237,11 @@ func (v *Verifier) again(ctx context.Context, k *known, now time.Time) (bool, er
 		}
 		return false, err
 	}
-	if !sameKey(key, k.key) || !now.Before(k.until) || v.checkTimes(k.claims, now) != nil {
+	good := sameKey(key, k.key) && now.Before(k.until) && v.checkTimes(k.claims, now) == nil
+	if !good {
 		v.seen.forget(k)
-		return false, nil
 	}
-	return true, nil
+	return good, nil
 }
 
 // check holds the claims against what this verifier expects, expiry excepted.

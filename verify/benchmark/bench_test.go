@@ -54,7 +54,7 @@ type claims struct {
 	Roles     []string         `json:"roles"`
 }
 
-func newParty(b *testing.B, alg string) *party {
+func newParty(b testing.TB, alg string) *party {
 	b.Helper()
 	var private crypto.Signer
 	var err error
@@ -115,20 +115,20 @@ type checker func(ctx context.Context, raw string) error
 // verify also the type and every claim that RFC 9068 requires.
 var contestants = []struct {
 	name string
-	make func(b *testing.B, p *party) checker
+	make func(b testing.TB, p *party) checker
 }{
-	{"verify", func(b *testing.B, p *party) checker { return p.verifier(b, small) }},
-	{"golang-jwt", func(_ *testing.B, p *party) checker {
+	{"verify", func(b testing.TB, p *party) checker { return p.verifier(b, small) }},
+	{"golang-jwt", func(_ testing.TB, p *party) checker {
 		return p.golangJWT(func(*jwt.Token) (any, error) { return p.public, nil })
 	}},
-	{"golang-jwt+keyfunc", func(b *testing.B, p *party) checker {
+	{"golang-jwt+keyfunc", func(b testing.TB, p *party) checker {
 		keys, err := keyfunc.NewJWKSetJSON(p.jwks)
 		if err != nil {
 			b.Fatal(err)
 		}
 		return p.golangJWT(keys.Keyfunc)
 	}},
-	{"go-oidc", func(_ *testing.B, p *party) checker {
+	{"go-oidc", func(_ testing.TB, p *party) checker {
 		v := oidc.NewVerifier(issuer, &oidc.StaticKeySet{PublicKeys: []crypto.PublicKey{p.public}},
 			&oidc.Config{ClientID: audience, SupportedSigningAlgs: []string{p.alg}})
 		return func(ctx context.Context, raw string) error {
@@ -141,7 +141,7 @@ var contestants = []struct {
 	}},
 }
 
-func (p *party) verifier(b *testing.B, cache int) checker {
+func (p *party) verifier(b testing.TB, cache int) checker {
 	b.Helper()
 	keys, err := verify.StaticKeys(p.jwks)
 	if err != nil {

@@ -19,10 +19,13 @@ const (
 	// BufferedStreams: no event comes through, as behind a proxy that waits for
 	// the end of an answer.
 	BufferedStreams
+	// StaleStore: the server cannot read its store. It goes on telling what it
+	// knew, and says for how long.
+	StaleStore
 )
 
-// Fail lets the issuer fail from now on; open streams break. Fail(None) ends
-// it.
+// Fail lets the issuer fail from now on; open streams break, unless only the
+// store is stale. Fail(None) ends it.
 func (i *Issuer) Fail(f Fault) { i.fail(&i.fault, f) }
 
 // FailFeed is Fail for the feed alone.
@@ -32,7 +35,12 @@ func (i *Issuer) fail(which *Fault, f Fault) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	*which = f
-	if f != None {
+	switch f {
+	case None:
+		i.feed.wake() // with what a stale store has missed
+	case StaleStore:
+		i.feed.staleSeq, i.feed.staleAt = i.feed.seq, time.Now()
+	default:
 		close(i.cut)
 		i.cut = make(chan struct{})
 	}

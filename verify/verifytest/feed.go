@@ -34,10 +34,19 @@ type feed struct {
 	entries []entry
 	floors  map[string]int64 // not_before by id
 	changed chan struct{}    // closed with the next entry
+
+	staleSeq int64 // of a StaleStore
+	staleAt  time.Time
 }
 
 func newFeed() feed {
 	return feed{floors: map[string]int64{}, changed: make(chan struct{})}
+}
+
+// wake tells streams that there may be news.
+func (f *feed) wake() {
+	close(f.changed)
+	f.changed = make(chan struct{})
 }
 
 // RevokeSession ends the tokens of a session that are out, by its sid.
@@ -97,8 +106,7 @@ func (i *Issuer) revoke(kind, subject string) {
 func (i *Issuer) tell(will func(seq int64) bool) {
 	i.t.Helper()
 	i.mu.Lock()
-	close(i.feed.changed)
-	i.feed.changed = make(chan struct{})
+	i.feed.wake()
 	followers := slices.Clone(i.followers)
 	if i.fault != None || i.feedFault != None {
 		followers = nil
@@ -137,23 +145,47 @@ func (f *feed) floor(t Token, issuer string) int64 {
 func (i *Issuer) since(after int64) (statement string, entries []byte, seq int64) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	now := time.Now().Unix()
-	if after > i.feed.seq {
+	now, newest := time.Now(), i.feed.seq
+	if i.stale() {
+		now, newest = i.feed.staleAt, i.feed.staleSeq
+	}
+	if after > newest {
 		after = 0
 	}
 	list := []entry{}
 	for _, e := range i.feed.entries {
-		if e.Seq > after && e.Until > now {
+		if e.Seq > after && e.Seq <= newest && e.Until > now.Unix() {
 			list = append(list, e)
 		}
 	}
-	said := i.say(map[string]any{"seq": i.feed.seq, "after": after, "entries": list})
-	return said, marshal([]any{after, list}), i.feed.seq
+	said := i.say(map[string]any{"seq": newest, "after": after, "iat": now.Unix(), "entries": list})
+	return said, marshal([]any{after, list}), newest
+}
+
+// stale says whether the store is.
+func (i *Issuer) stale() bool { return i.fault == StaleStore || i.feedFault == StaleStore }
+
+// age is for how long the store is stale, in whole seconds.
+func (i *Issuer) age() int64 {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if !i.stale() {
+		return 0
+	}
+	return int64(time.Since(i.feed.staleAt) / time.Second)
+}
+
+// pulse is the sign of life on a stream.
+func (i *Issuer) pulse() string {
+	if age := i.age(); age > 10 {
+		return fmt.Sprintf("stale %d", age)
+	}
+	return "alive"
 }
 
 // say signs a statement with the key that is active.
 func (i *Issuer) say(claims map[string]any) string {
-	all := map[string]any{"iss": i.url, "iat": time.Now().Unix()}
+	all := map[string]any{"iss": i.url}
 	maps.Copy(all, claims)
 	k := i.keys[0]
 	return k.jws(map[string]any{"alg": "ES256", "kid": k.id, "typ": "revocations+jwt"}, all)
@@ -182,6 +214,7 @@ func (i *Issuer) serveFeed(w http.ResponseWriter, r *http.Request, fault Fault) 
 	}
 	statement, entries, _ := i.since(after)
 	w.Header().Set("Content-Type", "application/revocations+jwt")
+	w.Header().Set("Authserver-Feed-Age", strconv.FormatInt(i.age(), 10))
 	answer(w, r, []byte(statement), `W/"`+hash(entries)+`"`)
 }
 
@@ -212,7 +245,7 @@ func (i *Issuer) serveStream(w http.ResponseWriter, r *http.Request, after int64
 			case <-changed:
 				idle = false
 			case <-alive.C:
-				fmt.Fprint(w, ": alive\n\n")
+				fmt.Fprintf(w, ": %s\n\n", i.pulse())
 				flusher.Flush()
 			case <-cut:
 				panic(http.ErrAbortHandler)

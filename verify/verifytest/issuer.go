@@ -2,6 +2,12 @@
 // access tokens with package verify. It lives in the test's own process and
 // signs, rotates, revokes and fails when it is told to.
 //
+//	auth := verifytest.NewIssuer(t)
+//	v := auth.Verifier("https://orders.example.com")
+//	token := auth.Mint(verifytest.Token{Audience: "https://orders.example.com", Scope: "orders:read"})
+//	auth.RevokeUser("ada")
+//	_, err := v.Verify(ctx, token) // verify.ErrRevoked
+//
 // It owns a key set and a revocation feed over real HTTP, in the form in which
 // authserver serves them, and tokens of any kind, good and bad. It has no
 // users, no sessions and no opinion: whatever a test names exists.
