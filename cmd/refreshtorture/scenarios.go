@@ -28,10 +28,10 @@ var scenarios = []scenario{
 	{"garbage", "tokens cut short, changed, prolonged and made up", needsNothing, garbage},
 }
 
-func list(w io.Writer) {
+func list(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	for _, s := range scenarios {
 		fmt.Fprintf(t, "%s\t%s\n", s.name, s.story)
 	}
-	t.Flush()
+	return t.Flush()
 }
