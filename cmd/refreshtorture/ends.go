@@ -1,12 +1,8 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -132,18 +128,4 @@ func forgeries(token string) []string {
 		forged = append(forged, token[:i]+string(changed)+token[i+1:])
 	}
 	return slices.DeleteFunc(forged, func(text string) bool { return text == token })
-}
-
-// readSlowly reads the rest of an answer a byte at a time.
-func readSlowly(conn net.Conn) (answer, error) {
-	resp, err := http.ReadResponse(bufio.NewReaderSize(oneByte{conn}, 16), nil)
-	if err != nil {
-		return answer{}, err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err != nil {
-		return answer{}, err
-	}
-	return read(resp.StatusCode, body), nil
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"slices"
 	"time"
@@ -166,14 +165,4 @@ func slowReaders(ctx context.Context, l *lab, token string) finding {
 		return l.apart(ctx, successors, fmt.Sprintf("%d slow readers and a tab, %d successors", len(conns), len(successors)))
 	}
 	return l.survives(ctx, a, fmt.Sprintf("another tab beside %d slow readers, after %s", len(conns), took.Round(time.Millisecond)))
-}
-
-// oneByte reads a byte at a time.
-type oneByte struct{ r io.Reader }
-
-func (o oneByte) Read(p []byte) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
-	}
-	return o.r.Read(p[:1])
 }

@@ -42,16 +42,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if errors.Is(err, errHelp) {
 		return exitOK
 	}
-	if err == nil && o.list {
-		list(stdout)
-		return exitOK
-	}
-	var r *report
-	if err == nil {
-		r, err = torture(ctx, o, stderr)
-	}
-	if err == nil {
-		err = r.print(stdout, o.json)
+	r := &report{}
+	switch {
+	case err != nil:
+	case o.list:
+		err = list(stdout)
+	default:
+		if r, err = torture(ctx, o, stderr); err == nil {
+			err = r.print(stdout, o.json)
+		}
 	}
 	switch {
 	case errors.Is(err, errUsage):

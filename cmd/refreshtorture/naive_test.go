@@ -25,20 +25,18 @@ type naive struct {
 	fragile     bool // concurrent requests of one token fail
 	deaf        bool // revocation is acknowledged and forgotten
 
-	mu       sync.Mutex
-	tokens   map[string]*issued
-	families int
-	serial   int
-	clock    time.Duration // passes only when the kit waits
-	busy     map[string]int
-	calls    []*http.Request
+	mu     sync.Mutex
+	tokens map[string]*issued
+	serial int
+	clock  time.Duration // passes only when the kit waits
+	busy   map[string]int
+	calls  []*http.Request
 }
 
 // issued is one token.
 type issued struct {
 	text   string
 	family *family
-	parent *issued
 	swap   time.Duration // when it was swapped; below 0: not yet
 	next   *issued
 	dead   bool
@@ -59,12 +57,12 @@ func (n *naive) start(t *testing.T) string {
 func (n *naive) logIn() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.issue(&family{}, nil).text
+	return n.issue(&family{}).text
 }
 
-func (n *naive) issue(f *family, parent *issued) *issued {
+func (n *naive) issue(f *family) *issued {
 	n.serial++
-	t := &issued{text: fmt.Sprintf("naive-%08d-%s", n.serial*7919%99999989, strings.Repeat("x", 20)), family: f, parent: parent, swap: -1}
+	t := &issued{text: fmt.Sprintf("naive-%08d-%s", n.serial*7919%99999989, strings.Repeat("x", 20)), family: f, swap: -1}
 	n.tokens[t.text] = t
 	return t
 }
@@ -130,16 +128,16 @@ func (n *naive) redeem(t *issued) *issued {
 		return t
 	case t.swap < 0:
 		t.swap = n.clock
-		t.next = n.issue(t.family, t)
+		t.next = n.issue(t.family)
 		return t.next
 	}
 	young := n.clock-t.swap <= time.Minute
 	switch {
 	case young && n.forks:
-		return n.issue(t.family, t)
+		return n.issue(t.family)
 	case young && n.displaces && t.next.swap < 0:
 		t.next.dead = true
-		t.next = n.issue(t.family, t)
+		t.next = n.issue(t.family)
 		return t.next
 	case young && n.window && t.next.swap < 0:
 		return t.next

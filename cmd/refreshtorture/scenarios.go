@@ -22,15 +22,16 @@ var scenarios = []scenario{
 	{"old-second", "a token two rotations old is presented at once", needsNothing, oldSecond},
 	{"thief", "thief and victim take turns, with different user agents", needsNothing, thiefOther},
 	{"thief-disguised", "thief and victim take turns, with the same user agent", needsNothing, thiefSame},
+	{"thief-late", "the same, and the victim's turn comes late", needsLate, thiefLate},
 	{"revoked", "a refresh after the session was ended", needsRevoke, revoked},
 	{"revoke-race", "refreshes while the session is ended", needsRevoke, revokeRace},
 	{"garbage", "tokens cut short, changed, prolonged and made up", needsNothing, garbage},
 }
 
-func list(w io.Writer) {
+func list(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	for _, s := range scenarios {
 		fmt.Fprintf(t, "%s\t%s\n", s.name, s.story)
 	}
-	t.Flush()
+	return t.Flush()
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"strings"
 )
 
 // ended says whether a family that saw a theft is dead: token is the best one
@@ -97,18 +96,26 @@ func (l *lab) both(ctx context.Context, mine, loot, what string) finding {
 }
 
 func thiefOther(ctx context.Context, l *lab, token string) finding {
-	return turns(ctx, l, token, thief)
+	return turns(ctx, l, token, thief, l.rounds, func() {})
 }
+
 func thiefSame(ctx context.Context, l *lab, token string) finding {
-	return turns(ctx, l, token, victim)
+	return turns(ctx, l, token, victim, l.rounds, func() {})
+}
+
+// thiefLate is the thief that no agent gives away and no haste: he takes part,
+// and each time the victim comes after the window.
+func thiefLate(ctx context.Context, l *lab, token string) finding {
+	const rounds = 3
+	return turns(ctx, l, token, victim, rounds, func() { l.wait(ctx) })
 }
 
 // turns lets thief and victim refresh in turns, the thief first, each with the
-// last token it got. It is noticed when one of them is refused and the other
-// one's token is dead as well.
-func turns(ctx context.Context, l *lab, token string, robber sender) finding {
+// last token it got, and with a pause before the victim's turn. It is noticed
+// when one of them is refused and the other one's token is dead as well.
+func turns(ctx context.Context, l *lab, token string, robber sender, rounds int, pause func()) finding {
 	mine, loot := token, token
-	for round := 1; round <= l.rounds; round++ {
+	for round := 1; round <= rounds; round++ {
 		b := l.refresh(ctx, loot, robber)
 		if f, bad := unanswered(b, "the thief's turn"); bad {
 			return f
@@ -117,17 +124,18 @@ func turns(ctx context.Context, l *lab, token string, robber sender) finding {
 			return l.ended(ctx, mine, victim, fmt.Sprintf("the thief is refused in round %d (%s)", round, b))
 		}
 		loot = b.token
+		pause()
 		a := l.refresh(ctx, mine, victim)
 		if f, bad := unanswered(a, "the victim's turn"); bad {
 			return f
 		}
 		if a.refused() {
-			return l.ended(ctx, loot, robber, fmt.Sprintf("theft is noticed in round %d (%s)", round, strings.TrimSpace(a.String())))
+			return l.ended(ctx, loot, robber, fmt.Sprintf("theft is noticed in round %d (%s)", round, a))
 		}
 		mine = a.token
 	}
 	if mine != loot {
-		return l.both(ctx, mine, loot, fmt.Sprintf("after %d rounds they hold different tokens", l.rounds))
+		return l.both(ctx, mine, loot, fmt.Sprintf("after %d rounds they hold different tokens", rounds))
 	}
-	return found(unnoticed, "after %d rounds both still hold the one living token", l.rounds)
+	return found(unnoticed, "after %d rounds both still hold the one living token", rounds)
 }

@@ -59,7 +59,7 @@ func TestTorture_findsWhatIsWrongWithNaiveServers(t *testing.T) {
 		{"strict single use that ends nothing", &naive{}, map[string]verdict{
 			"race": loggedOut, "lost-answer": loggedOut, "lost-chain": loggedOut, "late-retry": loggedOut, "late-retry-keyed": loggedOut,
 			"lost-twice": loggedOut, "lost-keyed": loggedOut, "slow-readers": loggedOut,
-			"old-young": unnoticed, "old-late": unnoticed, "old-second": unnoticed, "thief": unnoticed, "thief-disguised": unnoticed,
+			"old-young": unnoticed, "old-late": unnoticed, "old-second": unnoticed, "thief": unnoticed, "thief-disguised": unnoticed, "thief-late": unnoticed,
 		}},
 		{"grace that mints a successor for everybody", &naive{forks: true, endsOnReuse: true}, map[string]verdict{
 			"race": forked, "lost-twice": forked, "lost-keyed": forked, "slow-readers": forked, "old-young": forked, "old-second": forked,
@@ -72,14 +72,15 @@ func TestTorture_findsWhatIsWrongWithNaiveServers(t *testing.T) {
 			"thief": unnoticed, "thief-disguised": unnoticed,
 		}},
 		{"no rotation", &naive{keeps: true}, map[string]verdict{
-			"chain": unnoticed, "old-late": unnoticed, "old-second": unnoticed, "thief": unnoticed, "thief-disguised": unnoticed,
+			"chain": unnoticed, "old-late": unnoticed, "old-second": unnoticed,
+			"thief": unnoticed, "thief-disguised": unnoticed, "thief-late": unnoticed,
 		}},
 		{"tokens found by their beginning", &naive{window: true, endsOnReuse: true, prefixes: true}, map[string]verdict{
 			"late-retry": loggedOut, "late-retry-keyed": loggedOut, "thief": unnoticed, "thief-disguised": unnoticed, "garbage": unnoticed,
 		}},
 		{"revocation that is forgotten", &naive{window: true, deaf: true}, map[string]verdict{
 			"late-retry": loggedOut, "late-retry-keyed": loggedOut, "old-late": unnoticed, "old-second": unnoticed,
-			"thief": unnoticed, "thief-disguised": unnoticed, "revoked": undead, "revoke-race": undead,
+			"thief": unnoticed, "thief-disguised": unnoticed, "thief-late": unnoticed, "revoked": undead, "revoke-race": undead,
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -184,6 +184,17 @@ inline present(token, victims, sent) {
 	assert(I3); assert(I4); assert(I5); assert(I6); assert(I7)
 }
 
+/* witness says which rows a history reaches, with -DWITNESS: a promise about
+   what never happens would hold for nothing. */
+inline witness() {
+#ifdef WITNESS
+	assert(o_row != 3); assert(o_row != 4); assert(o_row != 6); assert(o_row != 7);
+	assert(o_row != 9); assert(o_row != 10); assert(o_row != 11); assert(o_row != 12)
+#else
+	skip
+#endif
+}
+
 /* handed is I1 and the bound of theft, after an answer. */
 inline handed() {
 	I1 = !(theft && mine == loot && mine == 0 && mineTwin != lootTwin);
@@ -206,7 +217,8 @@ inline victim(sent, lost) {
 		former.key = (former.key == PENDING -> PAST : former.key)
 	:: else -> skip
 	fi;
-	handed()
+	handed();
+	witness()
 }
 
 inline thief(sent) {
@@ -216,7 +228,8 @@ inline thief(sent) {
 	:: answered -> loot = 0; lootTwin = twin; gotLoot = 1
 	:: else -> skip
 	fi;
-	handed()
+	handed();
+	witness()
 }
 
 /* ---- Steps ---- */

@@ -66,7 +66,7 @@ func TestTorture_ourOwnTable(t *testing.T) {
 		n.person("ada@example.com")
 		n.torture(kit, map[string]string{
 			"thief-disguised": "thief unnoticed",
-			"late-retry":      "not tried", "late-retry-keyed": "not tried", "old-late": "not tried",
+			"late-retry":      "not tried", "late-retry-keyed": "not tried", "old-late": "not tried", "thief-late": "not tried",
 		})
 		if code := n.terminate(); code != 0 {
 			t.Errorf("exit code %d", code)
@@ -75,7 +75,7 @@ func TestTorture_ourOwnTable(t *testing.T) {
 		n.env = append(n.env, "AUTHSERVER_RETRY_WINDOW=1s")
 		n.start()
 		n.torture(kit, map[string]string{"late-retry": "honest user logged out"},
-			"--late=3s", "--scenario=late-retry", "--scenario=late-retry-keyed", "--scenario=old-late")
+			"--late=3s", "--scenario=late-retry", "--scenario=late-retry-keyed", "--scenario=old-late", "--scenario=thief-late")
 		if out, errs, code := n.cli("", "audit", "sessions"); code != 0 {
 			t.Errorf("after the torture the database is not in order: %s%s", out, errs)
 		}
