@@ -12,6 +12,7 @@ TOOLS := bin/tools
 ARGS ?=
 PKG ?=
 FUZZTIME ?= 10s
+BENCHTIME ?= 1s
 
 .PHONY: help
 help: ## list the targets
@@ -44,7 +45,7 @@ fmt-check: $(TOOLS)/gofumpt
 
 .PHONY: tidy-check
 tidy-check:
-	@go mod tidy -diff || { echo 'error: go.mod is not tidy; hint: go mod tidy' >&2; exit 1; }
+	@go mod tidy -diff && go -C test/interop mod tidy -diff || { echo 'error: go.mod is not tidy; hint: go mod tidy' >&2; exit 1; }
 
 .PHONY: vet
 vet:
@@ -59,12 +60,17 @@ archtest: ## hold the tree to the import law
 	@go test ./internal/archtest
 
 .PHONY: docs
-docs: ## write docs/configuration.md from the program
+docs: ## write what the documentation takes from the program and the tests
 	@go run ./cmd/authserver config docs >docs/configuration.md
+	@go run ./scripts/snippets
 
 .PHONY: docs-check
 docs-check:
 	@scripts/docs-check
+
+.PHONY: interop
+interop: ## show our tokens to other people's verifiers, and rotate keys under them
+	@scripts/interop-test
 
 .PHONY: vuln
 vuln: $(TOOLS)/govulncheck ## ask the Go vulnerability database about our dependencies (needs the network)
@@ -73,6 +79,10 @@ vuln: $(TOOLS)/govulncheck ## ask the Go vulnerability database about our depend
 .PHONY: bench
 bench: ## measure the server (ARGS="..." go to ./bench)
 	@go run ./bench $(ARGS)
+
+.PHONY: bench-verify
+bench-verify: ## measure package verify beside golang-jwt, keyfunc and go-oidc
+	@cd verify/benchmark && go test -run='^$$' -bench=. -benchtime=$(BENCHTIME) .
 
 .PHONY: fuzz
 fuzz: ## run every fuzz test for FUZZTIME (10s)

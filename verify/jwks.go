@@ -62,6 +62,17 @@ func (m keyMap) Key(_ context.Context, kid string) (Key, error) {
 	return Key{}, fmt.Errorf("%w: %s is not among the %d of the set", ErrUnknownKey, brief(kid), len(m))
 }
 
+// like puts old keys in the place of new ones that are the same: then whoever
+// remembers a key knows it again by its pointer.
+func (m keyMap) like(old keyMap) keyMap {
+	for id, k := range m {
+		if o, ok := old[id]; ok && sameKey(o, k) {
+			m[id] = o
+		}
+	}
+	return m
+}
+
 // ParseJWKS reads a JWK set (RFC 7517) and returns its signature keys, at
 // least one.
 //

@@ -103,7 +103,7 @@ func (c *tokenMint) Run(e *environment) error {
 		}
 		minted, err := token.NewMinter(ring, e.config.Tokens()).MintFor(token.Grant{
 			User: u.ID, Session: sid, Client: family.Client, Scope: scope, Audience: audience,
-			AuthTime: family.AuthTime, AMR: family.AMR, Roles: u.Roles, Until: family.AbsoluteEnd,
+			AuthTime: family.AuthTime, AMR: family.AMR, Roles: u.Roles, Until: family.AbsoluteEnd, From: family.TokensFrom,
 		}, family.BornAt, ttl)
 		if err != nil {
 			return err

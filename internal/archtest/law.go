@@ -47,6 +47,7 @@ var rooms = []place{
 
 	{"internal/audit", domain},
 	{"internal/keys", domain},
+	{"internal/revocation", domain},
 	{"internal/token", domain},
 	{"internal/refresh", domain},
 	{"internal/session", domain},

@@ -176,6 +176,9 @@ type Family struct {
 	Disabled bool      // the user, or once there are clients the client, is disabled
 	Roles    []string  // of the user
 	Floor    time.Time // families born before this instant are revoked
+	// TokensFrom is a whole second before which no access token may be dated:
+	// the revocation feed refuses older ones of this user, or of everybody.
+	TokensFrom time.Time
 }
 
 // MaxGeneration is the last generation; a family would need a rotation every

@@ -87,6 +87,9 @@ type Grant struct {
 	Roles    []string
 	// Until caps the life of the token: the end of its session.
 	Until time.Time
+	// From is the whole second that it is dated at the earliest; zero: any. What
+	// was issued before is in the revocation feed.
+	From time.Time
 }
 
 // Minted is a signed access token.
@@ -123,7 +126,8 @@ type Minter struct {
 func NewMinter(ring Signing, policy Policy) *Minter { return &Minter{ring: ring, policy: policy} }
 
 // Mint signs an access token at now, the store's clock, which is floored to
-// the second so that no verifier sees it from the future. Errors are faults:
+// the second so that no verifier sees it from the future. Only in the second of
+// a revocation it is dated the second after, see Grant.From. Errors are faults:
 // trouble, or an internal error for a token over MaxBytes.
 func (m *Minter) Mint(g Grant, now time.Time) (Minted, error) {
 	return m.mint(g, now, m.policy.TTL)
@@ -140,6 +144,11 @@ func (m *Minter) mint(g Grant, now time.Time, ttl time.Duration) (Minted, error)
 		return Minted{}, err
 	}
 	issued := now.Truncate(time.Second)
+	// A later From is of a clock that was set back since: a token from the
+	// future would be refused by every verifier, and not by the feed alone.
+	if g.From.After(issued) && g.From.Sub(now) <= time.Second {
+		issued = g.From
+	}
 	expires := issued.Add(ttl)
 	if !g.Until.IsZero() && expires.After(g.Until) {
 		expires = g.Until.Truncate(time.Second)

@@ -44,11 +44,11 @@ func (s Logins) Open(ctx context.Context, o login.Opening) (f refresh.Family, er
 		f.IdleTTL = f.IdleTTL.Truncate(time.Microsecond)
 		may := false
 		if _, err := t.one(`-- name: login.may_open
-			SELECT u.roles, coalesce((SELECT floor FROM server_state), 0)
-			FROM users u WHERE u.id = ? AND u.disabled_at IS NULL AND u.credential_version = ?`,
+			SELECT u.roles, coalesce(s.floor, 0), nullif(max(coalesce(u.tokens_from, 0), coalesce(s.tokens_from, 0)), 0)
+			FROM users u LEFT JOIN server_state s WHERE u.id = ? AND u.disabled_at IS NULL AND u.credential_version = ?`,
 			[]any{f.User, o.CredentialVersion}, func(r *row) {
 				may = true
-				f.Roles, f.Floor = r.list(), r.instant()
+				f.Roles, f.Floor, f.TokensFrom = r.list(), r.instant(), r.instant()
 			}); err != nil {
 			return err
 		}
