@@ -5,12 +5,12 @@ import "context"
 // VerifyJWS is Verify for a token of any type with any payload, which it
 // returns: for test vectors that know nothing of access tokens.
 func (v *Verifier) VerifyJWS(ctx context.Context, raw string) ([]byte, error) {
-	own := accessToken
-	if jws, err := split(raw, own.size); err == nil {
+	its := kind{size: MaxTokenSize}
+	if jws, err := split(raw, its.size); err == nil {
 		if h, err := parseHeader(jws.header); err == nil {
-			own.typ = h.typ
+			its.typ = h.typ
 		}
 	}
-	o, err := v.trust.open(ctx, raw, own)
+	o, err := v.trust.open(ctx, raw, its)
 	return o.payload, err
 }

@@ -41,7 +41,7 @@ func write(dir string, files map[string][]byte) error {
 		}
 	}
 	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), text, 0o644); err != nil { //nolint:gosec // they are public
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o644); err != nil {
 			return err
 		}
 	}
@@ -55,7 +55,7 @@ func generate() (map[string][]byte, error) {
 		return nil, err
 	}
 	files := map[string][]byte{}
-	for name, make := range map[string]func(*keys) *file{
+	for name, cases := range map[string]func(*keys) *file{
 		"accepted.json":  accepted,
 		"shape.json":     shape,
 		"algorithm.json": algorithm,
@@ -71,7 +71,7 @@ func generate() (map[string][]byte, error) {
 		e := json.NewEncoder(&text)
 		e.SetEscapeHTML(false)
 		e.SetIndent("", " ")
-		if err := e.Encode(make(k)); err != nil {
+		if err := e.Encode(cases(k)); err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 		files[name] = text.Bytes()

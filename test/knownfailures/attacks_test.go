@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -22,7 +23,7 @@ import (
 )
 
 // jwtDoors are all the places where an access token can be shown.
-var jwtDoors = append(append([]door{}, bearerDoors...), localDoors...)
+var jwtDoors = slices.Concat(bearerDoors, localDoors)
 
 // spellings are what `alg` may look like to somebody who is not careful.
 var spellings = []string{
@@ -172,16 +173,16 @@ func forgeries(t *testing.T, h *house, access, evil string) []forgery {
 		forgery{"sid of somebody else", claim("sid", stranger), true})
 }
 
-// published is the public key as everybody knows it.
-type published struct{ der, pem, jwks []byte }
+// publicKey is the public key as everybody knows it.
+type publicKey struct{ der, pem, jwks []byte }
 
-func (h *house) public() published {
+func (h *house) public() publicKey {
 	h.t.Helper()
 	der, err := x509.MarshalPKIXPublicKey(h.signing().key.Public())
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	return published{der, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), h.first("GET", "/.well-known/jwks.json", nil).Body}
+	return publicKey{der, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), h.first("GET", "/.well-known/jwks.json", nil).Body}
 }
 
 func hmacSigned(t *testing.T, from token, header map[string]any, hash crypto.Hash, secret []byte) string {

@@ -2,7 +2,9 @@ package knownfailures
 
 import (
 	"errors"
+	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -64,6 +66,41 @@ var localDoors = []door{
 	}},
 }
 
+// feedDoor is a verifier that follows the revocation feed.
+var feedDoor = door{"a reader of the feed", func(h *house, c string) bool {
+	heard := make(chan verify.FeedState, 1)
+	feed, err := verify.FollowRevocations(verify.FeedConfig{
+		Issuer: issuer, Keys: h.published(), URL: "https://feed.example.com/v1/revocations", Client: &http.Client{Transport: says(c)},
+		OnFeed: func(s verify.FeedState) {
+			select {
+			case heard <- s:
+			default:
+			}
+		},
+	})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer feed.Close()
+	s := <-heard
+	if s.Loaded == (s.Err != nil) {
+		h.t.Errorf("the feed is %+v", s)
+	}
+	return s.Loaded
+}}
+
+// says answers every question to the feed with itself, and knows no streams.
+type says string
+
+// RoundTrip implements http.RoundTripper.
+func (s says) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp := &http.Response{StatusCode: http.StatusOK, Status: "200 OK", Header: http.Header{}, Request: r, Body: io.NopCloser(strings.NewReader(string(s)))}
+	if strings.Contains(r.Header.Get("Accept"), "event-stream") {
+		resp.StatusCode, resp.Status = http.StatusServiceUnavailable, "503 Service Unavailable"
+	}
+	return resp, nil
+}
+
 // refreshDoors take a refresh token. A logout answers 204 to what it does not
 // know, too: whether it believed is seen by the session.
 var refreshDoors = []door{
@@ -78,15 +115,21 @@ var refreshDoors = []door{
 // verifier is another service's: it knows the published keys and nothing else.
 func (h *house) verifier() *verify.Verifier {
 	h.t.Helper()
-	set, err := verify.StaticKeys(h.first("GET", "/.well-known/jwks.json", nil).Body)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	v, err := verify.New(verify.Config{Issuer: issuer, Audience: issuer, Keys: set})
+	v, err := verify.New(verify.Config{Issuer: issuer, Audience: issuer, Keys: h.published()})
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	return v
+}
+
+// published are the server's keys as everybody can fetch them.
+func (h *house) published() verify.KeySet {
+	h.t.Helper()
+	set, err := verify.StaticKeys(h.first("GET", "/.well-known/jwks.json", nil).Body)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return set
 }
 
 // The tokens that this server hands out, and the other kinds of JWT that a
@@ -104,7 +147,7 @@ func TestCrossUse_onlyTheDiagonalPasses(t *testing.T) {
 			return s.sign(t, genuine, map[string]any{"typ": typ}, claims)
 		}
 		believedBy := map[string]map[string]bool{}
-		tries := 0
+		tries, kinds := 0, 0
 		ends := func(names ...string) map[string]bool {
 			m := map[string]bool{}
 			for _, n := range names {
@@ -113,6 +156,7 @@ func TestCrossUse_onlyTheDiagonalPasses(t *testing.T) {
 			return m
 		}
 		believedBy["access token"] = ends("GET /v1/me", "GET /v1/sessions", "DELETE /v1/sessions/{id}", "POST /v1/me/password", verifyDoor, "authserver token verify")
+		believedBy["statement of the feed"] = ends(feedDoor.name)
 		believedBy["refresh token of a body"] = ends("POST /v1/refresh, body")
 		believedBy["refresh token of a cookie"] = ends("POST /v1/refresh, cookie")
 		for _, credential := range []struct{ name, text string }{
@@ -126,7 +170,8 @@ func TestCrossUse_onlyTheDiagonalPasses(t *testing.T) {
 			{"DPoP proof", kind("dpop+jwt", map[string]any{"htm": "GET", "htu": issuer + "/v1/me"})},
 			{"request object", kind("oauth-authz-req+jwt", nil)},
 			{"client assertion", kind("client-authentication+jwt", nil)},
-			{"statement of the revocation feed", kind("revocations+jwt", map[string]any{"seq": 1, "entries": []any{}})},
+			{"statement of the feed", string(h.first("GET", "/v1/revocations", nil).Body)},
+			{"statement that lacks a member", kind("revocations+jwt", map[string]any{"seq": 1, "entries": []any{}})},
 			{"status list", kind("statuslist+jwt", map[string]any{"status_list": map[string]any{"bits": 1, "lst": "eNrbuRgAAhcBXQ"}})},
 			{"introspection answer", kind("token-introspection+jwt", nil)},
 			{"access token of another issuer", kind("at+jwt", map[string]any{"iss": "https://other.example.com"})},
@@ -136,13 +181,14 @@ func TestCrossUse_onlyTheDiagonalPasses(t *testing.T) {
 			{"kid", s.kid},
 			{"password", goodPassword},
 		} {
-			for _, d := range append(append(append([]door{}, bearerDoors[:4]...), localDoors...), refreshDoors...) {
+			kinds++
+			for _, d := range slices.Concat(bearerDoors[:4], localDoors, refreshDoors, []door{feedDoor}) {
 				tries++
 				if got, want := d.shows(h, credential.text), believedBy[credential.name][d.name]; got != want {
 					t.Errorf("%s at %s: believed is %v, want %v", credential.name, d.name, got, want)
 				}
 			}
-			if believedBy[credential.name] == nil {
+			if !strings.Contains(credential.name, "refresh token of") && credential.text != access {
 				// What ends things is tried with strangers only: the sessions stand.
 				for _, d := range bearerDoors[4:] {
 					tries++
@@ -165,7 +211,7 @@ func TestCrossUse_onlyTheDiagonalPasses(t *testing.T) {
 				}
 			}
 		}
-		t.Logf("%d tries of 19 kinds", tries)
+		t.Logf("%d tries of %d kinds", tries, kinds)
 		// The logout door believes a refresh token of either kind, and it alone.
 		for _, c := range []struct {
 			name, access string

@@ -181,7 +181,8 @@ func TestKnown_Hydra_3604_contentionIsNoServerError(t *testing.T) {
 			var all sync.WaitGroup
 			for i := range 48 {
 				all.Go(func() {
-					who, a := "head", answer{}
+					var who string
+					var a answer
 					switch {
 					case i%8 == 1:
 						who, a = "forged", h.refresh(h.nodes[0], forged)
@@ -192,7 +193,7 @@ func TestKnown_Hydra_3604_contentionIsNoServerError(t *testing.T) {
 					case quarrel && i == 40:
 						who, a = "logout", h.first("POST", "/v1/logout", fields{"refresh_token": second})
 					default:
-						a = h.refresh(h.nodes[0], second)
+						who, a = "head", h.refresh(h.nodes[0], second)
 					}
 					mu.Lock()
 					statuses[fmt.Sprint(who, " ", a.Status)]++

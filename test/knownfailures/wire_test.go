@@ -220,7 +220,7 @@ func TestKnown_CVE_2026_34969_refreshTokenInAURL(t *testing.T) {
 // it has no TLS hears nothing more from who was told to use it; and it does from
 // who was not, so that the probe is one.
 func TestKnown_CVE_2024_23656_tlsToTheDatabase(t *testing.T) {
-	for mode, clear := range map[string]bool{"require": false, "verify-ca": false, "verify-full": false, "prefer": true} {
+	for mode, inTheClear := range map[string]bool{"require": false, "verify-ca": false, "verify-full": false, "prefer": true} {
 		t.Run(mode, func(t *testing.T) {
 			probe := listen(t)
 			heard := make(chan int, 64)
@@ -236,7 +236,7 @@ func TestKnown_CVE_2024_23656_tlsToTheDatabase(t *testing.T) {
 				tries++
 				got += n
 			}
-			if tries == 0 || clear != (got > 0) {
+			if tries == 0 || inTheClear != (got > 0) {
 				t.Errorf("in %d tries %d bytes came in the clear", tries, got)
 			}
 		})
