@@ -29,6 +29,7 @@ type Engine interface {
 	Accounts() account.Store
 	Logins() login.Store
 	Keys() keys.Store
+	Verifiers() keys.VerifierStore
 	Audit() audit.Store
 	Ledger() limit.Ledger
 	Leases() Leases

@@ -228,6 +228,9 @@ func (db *DB) Logins() login.Store { return Logins{db} }
 // Keys implements store.Engine.
 func (db *DB) Keys() keys.Store { return Keys{db} }
 
+// Verifiers implements store.Engine.
+func (db *DB) Verifiers() keys.VerifierStore { return Verifiers{db} }
+
 // Audit implements store.Engine.
 func (db *DB) Audit() audit.Store { return Audit{db} }
 
