@@ -26,6 +26,7 @@ import (
 type Server struct {
 	in     *Installation
 	ring   *keys.Ring
+	roll   *keys.Roll
 	http   *httpd.Server
 	chores *obs.Chores
 }
@@ -57,19 +58,21 @@ func New(ctx context.Context, in *Installation, log *slog.Logger) (*Server, erro
 	metrics.WatchPool(in.Engine.Pool)
 	metrics.WatchHashing(hasher.Inside, hasher.Waiting)
 	metrics.WatchKeys(ring.Status)
+	roll := keys.NewRoll(ring, in.Engine.Verifiers())
+	metrics.WatchVerifiers(roll.Evidence, roll.Missed)
 	server, err := httpd.New(httpd.Config{
 		Issuer: c.Issuer, Audience: c.Audiences(), Client: config.FirstParty,
 		AllowedOrigins: c.AllowedOrigins, TrustedProxies: c.Proxies(), FirstPartyAPI: c.FirstPartyAPI == "on",
 		Refresh:    c.Refresh,
 		DrainDelay: c.DrainDelay, AdminExpose: c.AdminExpose, AdminHosts: c.AdminHosts,
 	}, httpd.Rooms{
-		Ring: ring, Registry: registry, Desk: desk, Rotator: rotator, Minter: minter, Sessions: in.Engine.Sessions(),
+		Ring: ring, Registry: registry, Desk: desk, Rotator: rotator, Minter: minter, Sessions: in.Engine.Sessions(), Roll: roll,
 		Ping: in.Engine.Ping, Metrics: metrics.Handler(), Observer: metrics, Log: log,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &Server{in: in, ring: ring, http: server, chores: obs.NewChores(metrics)}, nil
+	return &Server{in: in, ring: ring, roll: roll, http: server, chores: obs.NewChores(metrics)}, nil
 }
 
 // hearing passes on to the rotator whether the store answers: the ring asks it
@@ -100,10 +103,16 @@ func (s *Server) Run(ctx context.Context, public, operations net.Listener) error
 	}()
 	ring := make(chan error, 1)
 	go func() { ring <- s.ring.Run(background) }()
+	roll := make(chan struct{})
+	go func() {
+		defer close(roll)
+		s.roll.Run(background)
+	}()
 
 	err := s.http.Serve(ctx, public, operations)
 	stop()
 	<-housekeeping
+	<-roll
 	return errors.Join(err, <-ring)
 }
 
@@ -143,6 +152,9 @@ func (s *Server) housework() []jobs.Job {
 		}},
 		sweep("budgets", 5*time.Minute, func(ctx context.Context) (int, error) { return engine.Ledger().SweepBudgets(ctx, sweepBatch) }),
 		sweep("networks", time.Hour, func(ctx context.Context) (int, error) { return engine.Logins().SweepNetworks(ctx, sweepBatch) }),
+		sweep("verifiers", time.Hour, func(ctx context.Context) (int, error) {
+			return engine.Verifiers().SweepVerifiers(ctx, keys.KeepVerifiers, keys.MostVerifiers, sweepBatch)
+		}),
 		sweep("audit", time.Hour, func(ctx context.Context) (int, error) { return engine.SweepAudit(ctx, c.AuditRetention, sweepBatch) }),
 	}
 }

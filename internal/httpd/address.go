@@ -3,6 +3,7 @@ package httpd
 import (
 	"net/http"
 	"net/netip"
+	"strings"
 
 	"github.com/go-chi/chi/v5/middleware"
 )
@@ -63,4 +64,35 @@ func bits(a netip.Addr) string {
 		return "32"
 	}
 	return "128"
+}
+
+// readerOf is clientOf for the key set, where no middleware has been: it finds
+// the same client as forwarded does and takes no memory for it.
+func (s *Server) readerOf(r *http.Request) netip.Addr {
+	peer := peerOf(r)
+	if !s.trusts(peer) {
+		return peer
+	}
+	hops := r.Header["X-Forwarded-For"]
+	for i := len(hops) - 1; i >= 0; i-- {
+		for rest, hop, more := hops[i], "", true; more; {
+			at := strings.LastIndexByte(rest, ',')
+			if more = at >= 0; more {
+				rest, hop = rest[:at], rest[at+1:]
+			} else {
+				hop = rest
+			}
+			if hop = strings.TrimSpace(hop); hop == "" {
+				continue
+			}
+			found, err := netip.ParseAddr(hop)
+			if err != nil {
+				return peer
+			}
+			if found = found.Unmap().WithZone(""); !s.trusts(found) {
+				return found
+			}
+		}
+	}
+	return peer
 }

@@ -40,6 +40,7 @@ type house struct {
 	engine  store.Engine
 	ring    *keys.Ring
 	server  *httpd.Server
+	roll    *keys.Roll
 	metrics *obs.Metrics
 	log     *journal
 	issuer  string
@@ -170,6 +171,7 @@ func build(t testing.TB, clock *storetest.Clock, engine store.Engine, options ..
 	h.metrics.WatchPool(engine.Pool)
 	h.metrics.WatchHashing(hasher.Inside, hasher.Waiting)
 	h.metrics.WatchKeys(h.ring.Status)
+	h.roll = keys.NewRoll(h.ring, engine.Verifiers())
 	h.config = c
 	h.rooms = httpd.Rooms{
 		Ring:     h.ring,
@@ -180,7 +182,7 @@ func build(t testing.TB, clock *storetest.Clock, engine store.Engine, options ..
 		}, h.metrics),
 		Rotator:  refresh.NewRotator(engine.Families(), h.ring, policy, h.ring.Now, h.metrics),
 		Minter:   token.NewMinter(h.ring, token.Policy{Issuer: c.Issuer, TTL: p.access, MaxBytes: 4096}),
-		Sessions: engine.Sessions(), Ping: engine.Ping, Metrics: h.metrics.Handler(), Observer: h.metrics, Log: log,
+		Sessions: engine.Sessions(), Roll: h.roll, Ping: engine.Ping, Metrics: h.metrics.Handler(), Observer: h.metrics, Log: log,
 	}
 	if h.server, err = httpd.New(h.config, h.rooms); err != nil {
 		t.Fatal(err)

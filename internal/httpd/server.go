@@ -66,6 +66,7 @@ type Rooms struct {
 	Rotator  *refresh.Rotator
 	Minter   *token.Minter
 	Sessions session.Store
+	Roll     *keys.Roll // notes who fetches the key set; nil: nobody does
 
 	Ping     func(context.Context) error // asks the database one trivial question
 	Metrics  http.Handler                // answers /metrics

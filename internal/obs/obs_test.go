@@ -67,6 +67,7 @@ func TestMetrics_names(t *testing.T) {
 			{Algorithm: keys.ES256, KID: "k0", State: keys.Gone, PublishedAt: born},
 		}}, nil
 	})
+	m.WatchVerifiers(func() (keys.Evidence, bool) { return keys.Evidence{Newest: 5, Older: 2, Unknown: 1}, true }, func() uint64 { return 9 })
 	m.Redeemed(refresh.Reused, refresh.ReasonTooOld)
 	m.BatchDone(3, time.Millisecond, nil)
 	m.BatchDone(1, time.Millisecond, errors.New("x"))
@@ -88,6 +89,8 @@ func TestMetrics_names(t *testing.T) {
 		`authserver_http_request_duration_seconds_count{code="200",method="POST",route="/v1/refresh"} 1`,
 		`authserver_key_info{alg="ES256",kid="k1",state="active"} 1`, `authserver_key_info{alg="ES256",kid="k0",state="gone"} 1`,
 		`authserver_key_age_seconds{alg="ES256",kid="k1"} 3600`,
+		`authserver_jwks_verifiers{holds="newest"} 5`, `authserver_jwks_verifiers{holds="older"} 2`,
+		"authserver_jwks_fetches_unattributed_total 9",
 		"authserver_db_pool_max_connections 8", "authserver_db_pool_open_connections 3", "authserver_db_pool_busy_connections 1",
 	} {
 		if !strings.Contains(text, want) {
