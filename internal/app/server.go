@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"example.com/authserver/internal/account"
+	"example.com/authserver/internal/audit"
 	"example.com/authserver/internal/config"
 	"example.com/authserver/internal/httpd"
 	"example.com/authserver/internal/id"
@@ -149,6 +150,10 @@ func (s *Server) housework() []jobs.Job {
 		{Name: "floor", Every: time.Minute, Do: func(ctx context.Context) (bool, error) {
 			n, err := engine.Sessions().EndBelowFloor(ctx, sweepBatch)
 			return n == sweepBatch, err
+		}},
+		{Name: "roots", Every: time.Minute, Do: func(ctx context.Context) (bool, error) {
+			_, err := s.in.Vault().FinishRoots(ctx, audit.BySystem)
+			return false, err
 		}},
 		sweep("budgets", 5*time.Minute, func(ctx context.Context) (int, error) { return engine.Ledger().SweepBudgets(ctx, sweepBatch) }),
 		sweep("networks", time.Hour, func(ctx context.Context) (int, error) { return engine.Logins().SweepNetworks(ctx, sweepBatch) }),

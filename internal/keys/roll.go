@@ -133,7 +133,7 @@ func (r *Roll) miss(got *gotten, at int64) {
 // Missed counts the fetches that were noted under no verifier of their own.
 func (r *Roll) Missed() uint64 { return r.missed.Load() }
 
-// Evidence returns what all nodes know, at most a minute old; false before the
+// Evidence returns what all nodes know, at most a quarter of a minute old; false before the
 // first reading.
 func (r *Roll) Evidence() (Evidence, bool) {
 	e := r.weighed.Load()
