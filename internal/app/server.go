@@ -68,6 +68,7 @@ func New(ctx context.Context, in *Installation, log *slog.Logger) (*Server, erro
 		DrainDelay: c.DrainDelay, AdminExpose: c.AdminExpose, AdminHosts: c.AdminHosts,
 	}, httpd.Rooms{
 		Ring: ring, Registry: registry, Desk: desk, Rotator: rotator, Minter: minter, Sessions: in.Engine.Sessions(), Roll: roll,
+		Accounts: in.Engine.Accounts(), Audit: in.Engine.Audit(), Vault: in.Vault(),
 		Ping: in.Engine.Ping, Metrics: metrics.Handler(), Observer: metrics, Log: log,
 	})
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"example.com/authserver/internal/account"
+	"example.com/authserver/internal/admin"
 	"example.com/authserver/internal/httpd"
 	"example.com/authserver/internal/httpd/contracttest"
 	"example.com/authserver/internal/id"
@@ -182,7 +183,12 @@ func build(t testing.TB, clock *storetest.Clock, engine store.Engine, options ..
 		}, h.metrics),
 		Rotator:  refresh.NewRotator(engine.Families(), h.ring, policy, h.ring.Now, h.metrics),
 		Minter:   token.NewMinter(h.ring, token.Policy{Issuer: c.Issuer, TTL: p.access, MaxBytes: 4096}),
-		Sessions: engine.Sessions(), Roll: h.roll, Ping: engine.Ping, Metrics: h.metrics.Handler(), Observer: h.metrics, Log: log,
+		Sessions: engine.Sessions(), Roll: h.roll,
+		Accounts: engine.Accounts(), Audit: engine.Audit(), Vault: admin.Vault{
+			Custodian: keys.NewCustodian(engine.Keys(), p.masters, keyPolicy, clock.Now), Verifiers: engine.Verifiers(),
+			Sessions: engine.Sessions(), Policy: keyPolicy, Refresh: policy(""),
+		},
+		Ping: engine.Ping, Metrics: h.metrics.Handler(), Observer: h.metrics, Log: log,
 	}
 	if h.server, err = httpd.New(h.config, h.rooms); err != nil {
 		t.Fatal(err)

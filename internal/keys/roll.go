@@ -17,13 +17,13 @@ import (
 
 // The bounds of a roll.
 const (
-	rollSize   = 1024            // verifiers that are told apart in memory; the longest unseen goes
-	rollAdmits = 1024            // new ones an hour beyond the first 1,024: a flood of made-up user agents ends here
-	flushEvery = 2 * time.Second // a verifier that is new or got another set
-	touchEvery = time.Minute     // one that fetched the same set again
-	weighEvery = time.Minute     // what the metrics show
-	rollWrites = 200             // rows of one transaction
-	rollLast   = 5 * time.Second // for the last flush of a process
+	rollSize   = 1024             // verifiers that are told apart in memory; the longest unseen goes
+	rollAdmits = 1024             // new ones an hour beyond the first 1,024: a flood of made-up user agents ends here
+	flushEvery = 2 * time.Second  // a verifier that is new or got another set
+	touchEvery = time.Minute      // one that fetched the same set again
+	weighEvery = 15 * time.Second // what the metrics show
+	rollWrites = 200              // rows of one transaction
+	rollLast   = 5 * time.Second  // for the last flush of a process
 	rollGrain  = int64(time.Second / time.Millisecond)
 )
 
