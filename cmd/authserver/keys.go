@@ -86,11 +86,11 @@ func (e *environment) printStatus(s keys.Status, evidence keys.Evidence, all boo
 			rows = append(rows, []string{k.Purpose, k.Algorithm, fmt.Sprint(k.Number), k.State, k.Since, k.Until, listed, held, k.KID})
 		}
 		for _, alg := range slices.Sorted(maps.Keys(v.Waiting)) {
-			from := v.Waiting[alg]
-			if from == "" {
-				from = "its key is not published yet"
+			says := "signs from " + v.Waiting[alg]
+			if v.Waiting[alg] == "" {
+				says = "its key is about to be published"
 			}
-			rows = append(rows, []string{fmt.Sprintf("%s is configured and signs from %s; until then %s does", alg, from, v.Default)})
+			rows = append(rows, []string{fmt.Sprintf("%s is configured, %s; until then %s does", alg, says, v.Default)})
 		}
 		if v.Evidence != nil {
 			rows = append(rows, evidenceRows(s, evidence)...)
@@ -260,7 +260,7 @@ func (c *keysReset) Run(e *environment) error {
 		return err
 	}
 	defer in.Engine.Close()
-	if err := e.confirm("Every signing key is given up and every session ends. Users stay. The issuer is "+e.config.Issuer+".", e.config.Issuer); err != nil {
+	if err := e.confirm("Every signing key is given up and every session ends. Users stay. The issuer is "+e.config.Issuer+".", e.config.Issuer, ""); err != nil {
 		return err
 	}
 	reset, err := vault.ResetMasterKeyLost(e.ctx, e.by())

@@ -33,7 +33,7 @@ func (c *keysRevoke) Run(e *environment) error {
 		return e.printRadius(radius, 0, true)
 	}
 	if !c.Yes {
-		if err := e.confirm("This cannot be undone.", "revoke"); err != nil {
+		if err := e.confirm("This cannot be undone.", "revoke", sayYes); err != nil {
 			return err
 		}
 	}

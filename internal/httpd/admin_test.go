@@ -435,3 +435,23 @@ func TestAdmin_keys(t *testing.T) {
 		o.ask("GET", "/users", nil).refused(401, "session_ended")
 	})
 }
+
+// A revocation of a root key that dies before the sessions are ended is
+// finished by housekeeping.
+func TestVault_finishesWhatARevocationLeft(t *testing.T) {
+	onEach(t, func(t *testing.T, h *house) {
+		h.register("ada@example.com")
+		first := h.login("ada@example.com")
+		by := keys.By{Actor: "operator:test", RequestID: "r"}
+		if _, err := h.rooms.Vault.Revoke(t.Context(), by, "refresh-1", false); err != nil {
+			t.Fatal(err)
+		}
+		h.do("GET", "/v1/me", nil, bearer(first.Access)).is(200) // its session still stands
+		for _, want := range []int{1, 0} {
+			if n, err := h.rooms.Vault.FinishRoots(t.Context(), audit.BySystem); err != nil || n != want {
+				t.Errorf("%d ended, want %d: %v", n, want, err)
+			}
+		}
+		h.do("GET", "/v1/me", nil, bearer(first.Access)).refused(401, "session_ended")
+	})
+}
