@@ -63,7 +63,7 @@ func (e *environment) foretell(r admin.Radius) {
 	}
 	switch {
 	case r.Successor != "" && r.SuccessorHeld:
-		e.say("  then %s signs, which verifiers hold already (published %s)", r.Successor, instant(r.SuccessorSince))
+		e.say("  then %s signs, published for its whole lead, since %s", r.Successor, instant(r.SuccessorSince))
 	case r.Successor != "":
 		e.say("  then %s signs, published only at %s", r.Successor, instant(r.SuccessorSince))
 	}
