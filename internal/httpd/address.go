@@ -3,6 +3,7 @@ package httpd
 import (
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/go-chi/chi/v5/middleware"
@@ -73,16 +74,11 @@ func (s *Server) readerOf(r *http.Request) netip.Addr {
 	if !s.trusts(peer) {
 		return peer
 	}
-	hops := r.Header["X-Forwarded-For"]
-	for i := len(hops) - 1; i >= 0; i-- {
-		for rest, hop, more := hops[i], "", true; more; {
-			at := strings.LastIndexByte(rest, ',')
-			if more = at >= 0; more {
-				rest, hop = rest[:at], rest[at+1:]
-			} else {
-				hop = rest
-			}
-			if hop = strings.TrimSpace(hop); hop == "" {
+	for _, line := range slices.Backward(r.Header["X-Forwarded-For"]) {
+		for more := true; more; {
+			var hop string
+			line, hop, more = cutLast(line)
+			if hop == "" {
 				continue
 			}
 			found, err := netip.ParseAddr(hop)
@@ -95,4 +91,14 @@ func (s *Server) readerOf(r *http.Request) netip.Addr {
 		}
 	}
 	return peer
+}
+
+// cutLast takes the last entry off a list with commas; more says whether there
+// are others before it.
+func cutLast(list string) (rest, last string, more bool) {
+	at := strings.LastIndexByte(list, ',')
+	if at < 0 {
+		return "", strings.TrimSpace(list), false
+	}
+	return list[:at], strings.TrimSpace(list[at+1:]), true
 }
