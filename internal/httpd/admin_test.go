@@ -268,11 +268,17 @@ func TestAdmin_onlyWhereItIsMeantToBe(t *testing.T) {
 		host    string
 		want    int
 	}{
-		{h.server.Operations(loop), "127.0.0.1:8081", 200}, {h.server.Operations(loop), "localhost", 200},
-		{h.server.Operations(loop), "ops.example.com", 403}, {h.server.Operations(loop), "evil.example", 403},
-		{h.server.Operations(lan), "10.0.0.1", 404}, {h.server.Operations(lan), "localhost", 404},
-		{open.Operations(lan), "10.0.0.1", 200}, {open.Operations(lan), "ops.example.com:8081", 200}, {open.Operations(lan), "evil.example", 403},
-		{h.server.Public(), "auth.example.com", 404}, {h.server.Public(), "127.0.0.1", 421},
+		{h.server.Operations(loop), "127.0.0.1:8081", 200},
+		{h.server.Operations(loop), "localhost", 200},
+		{h.server.Operations(loop), "ops.example.com", 403},
+		{h.server.Operations(loop), "evil.example", 403},
+		{h.server.Operations(lan), "10.0.0.1", 404},
+		{h.server.Operations(lan), "localhost", 404},
+		{open.Operations(lan), "10.0.0.1", 200},
+		{open.Operations(lan), "ops.example.com:8081", 200},
+		{open.Operations(lan), "evil.example", 403},
+		{h.server.Public(), "auth.example.com", 404},
+		{h.server.Public(), "127.0.0.1", 421},
 	} {
 		r := httptest.NewRequest("GET", "/admin/v1/keys", nil)
 		r.Host = x.host
