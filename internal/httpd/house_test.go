@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"example.com/authserver/internal/account"
+	"example.com/authserver/internal/admin"
 	"example.com/authserver/internal/httpd"
 	"example.com/authserver/internal/httpd/contracttest"
 	"example.com/authserver/internal/id"
@@ -42,6 +43,7 @@ type house struct {
 	ring    *keys.Ring
 	feed    *revocation.Feed
 	server  *httpd.Server
+	roll    *keys.Roll
 	metrics *obs.Metrics
 	log     *journal
 	issuer  string
@@ -182,6 +184,7 @@ func build(t testing.TB, clock *storetest.Clock, engine store.Engine, options ..
 	h.metrics.WatchPool(engine.Pool)
 	h.metrics.WatchHashing(hasher.Inside, hasher.Waiting)
 	h.metrics.WatchKeys(h.ring.Status)
+	h.roll = keys.NewRoll(h.ring, engine.Verifiers())
 	h.config = c
 	feedPolicy := revocation.DefaultPolicy(c.Issuer)
 	feedPolicy.StatusLists = p.statusLists
@@ -199,7 +202,12 @@ func build(t testing.TB, clock *storetest.Clock, engine store.Engine, options ..
 		}, h.metrics),
 		Rotator:  refresh.NewRotator(engine.Families(), h.ring, policy, h.ring.Now, h.metrics),
 		Minter:   token.NewMinter(h.ring, token.Policy{Issuer: c.Issuer, TTL: p.access, MaxBytes: 4096, StatusLists: p.statusLists}),
-		Sessions: engine.Sessions(), Feed: h.feed, Ping: engine.Ping, Metrics: h.metrics.Handler(), Observer: h.metrics, Log: log,
+		Sessions: engine.Sessions(), Feed: h.feed, Roll: h.roll,
+		Accounts: engine.Accounts(), Audit: engine.Audit(), Vault: admin.Vault{
+			Custodian: keys.NewCustodian(engine.Keys(), p.masters, keyPolicy, clock.Now), Verifiers: engine.Verifiers(),
+			Sessions: engine.Sessions(), Policy: keyPolicy, Refresh: policy(""),
+		},
+		Ping: engine.Ping, Metrics: h.metrics.Handler(), Observer: h.metrics, Log: log,
 	}
 	public := h.serve(h.rooms)
 	ops := httptest.NewServer(h.server.Operations(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 8081}))

@@ -75,6 +75,10 @@ func (k *keySet) answer(w http.ResponseWriter, r *http.Request, set keys.JWKS) (
 	for _, l := range k.headers(set) {
 		h[l.name] = l.value
 	}
+	if roll := k.server.rooms.Roll; roll != nil && r.Method == http.MethodGet {
+		// Whoever is answered holds this set from now on, by 200 and by 304.
+		roll.Saw(k.server.readerOf(r), wire.CleanUserAgent(r.UserAgent()), set)
+	}
 	if matches(r.Header["If-None-Match"], set.ETag) {
 		delete(h, "Content-Type")
 		delete(h, "Content-Length")

@@ -15,6 +15,9 @@ import (
 	"github.com/rs/cors"
 
 	"example.com/authserver/internal/account"
+	"example.com/authserver/internal/admin"
+	"example.com/authserver/internal/audit"
+	"example.com/authserver/internal/httpd/adminapi"
 	"example.com/authserver/internal/httpd/authapi"
 	"example.com/authserver/internal/httpd/wire"
 	"example.com/authserver/internal/keys"
@@ -49,7 +52,7 @@ type Config struct {
 	// 30 s.
 	DrainBound time.Duration
 
-	AdminExpose []string // what is served off loopback besides health and metrics: "pprof"
+	AdminExpose []string // what is served off loopback besides health and metrics: "admin", "pprof"
 	AdminHosts  []string // host names that may ask for it, besides localhost and IP addresses
 
 	// EdgeRate and EdgeBurst bound the requests of one network, refreshes and
@@ -68,6 +71,12 @@ type Rooms struct {
 	Minter   *token.Minter
 	Sessions session.Store
 	Feed     *revocation.Feed
+	Roll     *keys.Roll // notes who fetches the key set; nil: nobody does
+
+	// What the admin API calls besides.
+	Accounts account.Store
+	Audit    audit.Store
+	Vault    admin.Vault
 
 	Ping     func(context.Context) error // asks the database one trivial question
 	Metrics  http.Handler                // answers /metrics
@@ -103,6 +112,7 @@ type Server struct {
 	ending     chan struct{} // closed when streams have to end
 
 	public http.Handler
+	admin  *adminapi.Door
 }
 
 // New returns a server. An error names what is missing or wrong.
@@ -122,6 +132,11 @@ func New(c Config, r Rooms) (*Server, error) {
 	}
 	s.health = health{ring: r.Ring, ping: r.Ping, draining: &s.draining}
 	if err := s.trustOrigins(issuer.Scheme + "://" + issuer.Host); err != nil {
+		return nil, err
+	}
+	if s.admin, err = adminapi.New(adminapi.Config{Issuer: c.Issuer, Refresh: c.Refresh}, adminapi.Rooms{
+		Ring: r.Ring, Accounts: r.Accounts, Sessions: r.Sessions, Audit: r.Audit, Vault: r.Vault,
+	}); err != nil {
 		return nil, err
 	}
 	set := newKeySet(s)

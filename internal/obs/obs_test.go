@@ -74,6 +74,7 @@ func TestMetrics_names(t *testing.T) {
 		return revocation.Status{Read: true, Age: 1500 * time.Millisecond, Entries: 3, Newest: 12, Streams: 2}
 	})
 	m.FeedRead(time.Millisecond, nil)
+	m.WatchVerifiers(func() (keys.Evidence, bool) { return keys.Evidence{Newest: 5, Older: 2, Unknown: 1}, true }, func() uint64 { return 9 })
 	m.Redeemed(refresh.Reused, refresh.ReasonTooOld)
 	m.BatchDone(3, time.Millisecond, nil)
 	m.BatchDone(1, time.Millisecond, errors.New("x"))
@@ -97,6 +98,8 @@ func TestMetrics_names(t *testing.T) {
 		`authserver_key_age_seconds{alg="ES256",kid="k1"} 3600`,
 		"authserver_revocation_feed_age_seconds 1.5", "authserver_revocation_feed_entries 3", "authserver_revocation_feed_seq 12",
 		"authserver_revocation_feed_streams 2", "authserver_revocation_feed_read_seconds_count 1",
+		`authserver_jwks_verifiers{holds="newest"} 5`, `authserver_jwks_verifiers{holds="older"} 2`,
+		"authserver_jwks_fetches_unattributed_total 9",
 		"authserver_db_pool_max_connections 8", "authserver_db_pool_open_connections 3", "authserver_db_pool_busy_connections 1",
 	} {
 		if !strings.Contains(text, want) {

@@ -73,3 +73,34 @@ func (t timetable) Collect(to chan<- prometheus.Metric) {
 		to <- prometheus.MustNewConstMetric(keyAge, prometheus.GaugeValue, float64(age)/float64(time.Second), k.KID, string(k.Algorithm))
 	}
 }
+
+// WatchVerifiers shows which verifiers hold the newest key set, as all nodes
+// have seen them, and how many fetches were noted under no verifier of their
+// own. It is called once.
+func (m *Metrics) WatchVerifiers(evidence func() (keys.Evidence, bool), missed func() uint64) {
+	m.registry.MustRegister(readers{evidence})
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "authserver_jwks_fetches_unattributed_total", Help: "Fetches of the key set by verifiers that are not told apart, because there are too many.",
+	}, func() float64 { return float64(missed()) }))
+}
+
+// readers is a collector, because before the first reading nothing is known.
+type readers struct {
+	evidence func() (keys.Evidence, bool)
+}
+
+var verifierCount = prometheus.NewDesc("authserver_jwks_verifiers", "Verifiers that fetched the key set within 30 days, by the set they hold.", []string{"holds"}, nil)
+
+// Describe implements prometheus.Collector.
+func (r readers) Describe(to chan<- *prometheus.Desc) { to <- verifierCount }
+
+// Collect implements prometheus.Collector.
+func (r readers) Collect(to chan<- prometheus.Metric) {
+	e, ok := r.evidence()
+	if !ok {
+		return
+	}
+	for holds, n := range map[keys.Holding]int{keys.HoldsNewest: e.Newest, keys.HoldsOlder: e.Older} {
+		to <- prometheus.MustNewConstMetric(verifierCount, prometheus.GaugeValue, float64(n), string(holds))
+	}
+}

@@ -31,6 +31,7 @@ type Engine interface {
 	Logins() login.Store
 	Keys() keys.Store
 	Revocations() revocation.Store
+	Verifiers() keys.VerifierStore
 	Audit() audit.Store
 	Ledger() limit.Ledger
 	Leases() Leases

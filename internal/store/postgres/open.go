@@ -216,6 +216,9 @@ func (db *DB) Keys() keys.Store { return Keys{db} }
 // Revocations implements store.Engine.
 func (db *DB) Revocations() revocation.Store { return Revocations{db} }
 
+// Verifiers implements store.Engine.
+func (db *DB) Verifiers() keys.VerifierStore { return Verifiers{db} }
+
 // Audit implements store.Engine.
 func (db *DB) Audit() audit.Store { return Audit{db} }
 

@@ -32,6 +32,7 @@ func Run(t *testing.T, name string, open func(t testing.TB, clock *Clock) store.
 			{"founding", foundingStories},
 			{"leases", leaseStories},
 			{"keys", ringStories},
+			{"verifiers", verifierStories},
 			{"accounts", accountStories},
 			{"logins", loginStories},
 			{"sessions", sessionStories},
