@@ -141,7 +141,7 @@ func (r *recording) now(at time.Time) moment {
 // one just minted and those that have half a minute left.
 func (r *recording) alive(n int) []moment {
 	oldest := n
-	for oldest > 0 && r.moments[n].at.Sub(r.moments[oldest-1].at) <= ttl-30*time.Second {
+	for oldest > 0 && r.moments[n].at.Sub(r.moments[oldest-1].at) <= ttl-2*time.Minute {
 		oldest--
 	}
 	return r.moments[oldest : n+1]
