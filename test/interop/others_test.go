@@ -41,7 +41,7 @@ func playOthers(t *testing.T, shown []specimen, tape *recording) {
 	clock.moveTo(t, tape.moments[0].at)
 	url := serveKeySet(t, tape, clock)
 	env := func(monotonic bool) []string {
-		return append(clock.environment(monotonic), "ISSUER="+issuerURL, "AUDIENCE="+audience, "JWKS="+url)
+		return append(clock.environment(monotonic), "ISSUER="+issuerURL, "AUDIENCE="+audience, "JWKS="+url, "PYTHONDONTWRITEBYTECODE=1")
 	}
 	toyAPI(t, dir)
 	hap := startHAProxy(t, dir, clock, tape.moments[0])

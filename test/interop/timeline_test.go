@@ -138,7 +138,8 @@ func (r *recording) now(at time.Time) moment {
 }
 
 // alive returns the tokens that an honest client may present at a moment: the
-// one just minted and those that have half a minute left.
+// one just minted and those that have two minutes left, which is how slow an
+// answer may be on an overbooked machine.
 func (r *recording) alive(n int) []moment {
 	oldest := n
 	for oldest > 0 && r.moments[n].at.Sub(r.moments[oldest-1].at) <= ttl-2*time.Minute {
