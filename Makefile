@@ -12,6 +12,7 @@ TOOLS := bin/tools
 ARGS ?=
 PKG ?=
 FUZZTIME ?= 10s
+BENCHTIME ?= 1s
 
 .PHONY: help
 help: ## list the targets
@@ -81,9 +82,30 @@ vuln: $(TOOLS)/govulncheck ## ask the Go vulnerability database about our depend
 bench: ## measure the server (ARGS="..." go to ./bench)
 	@go run ./bench $(ARGS)
 
+.PHONY: test-modules
+test-modules: ## run the tests of package verify's nested modules: gRPC example and benchmark
+	@for module in verify/examples/grpc verify/benchmark; do \
+		(cd $$module && go mod tidy -diff && go vet ./... && go test -race ./...) || exit 1; done
+
+.PHONY: bench-verify
+bench-verify: ## measure package verify beside golang-jwt, keyfunc and go-oidc
+	@cd verify/benchmark && go test -run='^$$' -bench=. -benchtime=$(BENCHTIME) .
+
+.PHONY: model
+model: ## check the formal model of a family (docs/model) and its negative controls; installs SPIN
+	@scripts/model $(ARGS)
+
 .PHONY: fuzz
 fuzz: ## run every fuzz test for FUZZTIME (10s)
 	@scripts/fuzz $(FUZZTIME)
+
+.PHONY: vectors
+vectors: ## write the test vectors of package verify (docs/vectors.md)
+	@go run ./scripts/vectors verify/testdata/vectors
+
+.PHONY: vectors-check
+vectors-check: ## compare the copied Wycheproof vectors with the published ones (111 MB, once)
+	@go -C test/vectors test ./...
 
 .PHONY: rename
 rename: ## give the module another path: make rename MODULE=example.org/you/authserver
