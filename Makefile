@@ -45,11 +45,13 @@ fmt-check: $(TOOLS)/gofumpt
 
 .PHONY: tidy-check
 tidy-check:
-	@go mod tidy -diff && go -C test/interop mod tidy -diff || { echo 'error: go.mod is not tidy; hint: go mod tidy' >&2; exit 1; }
+	@go mod tidy -diff || { echo 'error: go.mod is not tidy; hint: go mod tidy' >&2; exit 1; }
+	@go -C test/interop mod tidy -diff || { echo 'error: test/interop/go.mod is not tidy; hint: go -C test/interop mod tidy' >&2; exit 1; }
 
 .PHONY: vet
 vet:
 	@go vet ./...
+	@go -C test/interop vet ./...
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## run the linters of .golangci.yml

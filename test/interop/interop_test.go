@@ -18,10 +18,7 @@ import (
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	_, failed := results.print(os.Stdout)
-	if code == 0 && failed > 0 {
-		code = 1
-	}
+	results.print(os.Stdout)
 	os.Exit(code)
 }
 
@@ -43,6 +40,9 @@ func TestInterop(t *testing.T) {
 	t.Run("verify, ML-DSA-44", func(t *testing.T) {
 		goTool{"verify, ML-DSA-44", verifiers.VerifyMLDSA, nil}.play(t, shown, tape, tape.atOnce(t))
 	})
+	if n := results.failed(); n > 0 {
+		t.Errorf("%d cells of the table failed", n)
+	}
 }
 
 // goTool is a Go library. It runs in a bubble of testing/synctest, where

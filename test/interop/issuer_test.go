@@ -17,6 +17,7 @@ import (
 	"example.com/authserver/internal/keys"
 	"example.com/authserver/internal/obs"
 	"example.com/authserver/internal/refresh"
+	"example.com/authserver/internal/revocation"
 	"example.com/authserver/internal/secret"
 	"example.com/authserver/internal/store"
 	"example.com/authserver/internal/store/sqlite"
@@ -71,10 +72,11 @@ func openIssuer(t testing.TB, algorithms ...keys.Algorithm) *issuer {
 	if err := i.ring.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	feed := revocation.NewFeed(db.Revocations(), i.ring, revocation.DefaultPolicy(issuerURL), i.ring.Now, metrics)
 	server, err := httpd.New(httpd.Config{
 		Issuer: issuerURL, Audience: []string{issuerURL}, Client: "first-party",
 		Refresh: func(string) refresh.Policy { return refresh.Policy{} },
-	}, httpd.Rooms{Ring: i.ring, Ping: db.Ping, Metrics: metrics.Handler(), Observer: metrics, Log: log})
+	}, httpd.Rooms{Ring: i.ring, Feed: feed, Ping: db.Ping, Metrics: metrics.Handler(), Observer: metrics, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

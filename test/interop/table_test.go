@@ -91,6 +91,20 @@ func (r *row) word(column string) (text string, passed bool) {
 	return string(byTool), true
 }
 
+// failed counts the cells that are not as they should be.
+func (t *table) failed() (n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, r := range t.rows {
+		for _, column := range columns {
+			if _, ok := r.word(column); !ok {
+				n++
+			}
+		}
+	}
+	return n
+}
+
 // print writes the table and what stands behind it, and returns the counts.
 func (t *table) print(w io.Writer) (passed, failed int) {
 	t.mu.Lock()

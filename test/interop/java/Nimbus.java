@@ -37,5 +37,6 @@ public class Nimbus {
       }
       System.out.println(answer);
     }
+    System.exit(0); // the key source has threads of its own
   }
 }
