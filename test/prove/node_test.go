@@ -160,8 +160,8 @@ func person(t testing.TB, c *http.Client, url, email string) provetest.Answer {
 	return must(t, c, http.StatusOK, "POST", url+"/v1/login", map[string]string{"email": email, "password": goodPassword})
 }
 
-// audit re-reads the whole database and wants no broken invariant.
-func audit(t testing.TB, e store.Engine) {
+// auditAll re-reads the whole database and wants no broken invariant.
+func auditAll(t testing.TB, e store.Engine) {
 	t.Helper()
 	violations, err := e.AuditSessions(context.Background())
 	if err != nil {
