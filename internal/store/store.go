@@ -50,7 +50,9 @@ type Engine interface {
 	Doctor(ctx context.Context) ([]Finding, error)
 	// AuditSessions re-reads the whole database and reports every violation
 	// of the invariants: families without session or user, sessions that
-	// ended while a family of theirs lives, impossible columns.
+	// ended while a family of theirs lives, ends that the audit log holds and
+	// the rows do not, impossible columns, keys that sign before verifiers can
+	// know them.
 	AuditSessions(ctx context.Context) ([]Violation, error)
 	Close()
 }
@@ -133,4 +135,18 @@ type Violation struct {
 	Invariant string // a short stable name
 	Subject   string // which row
 	Detail    string
+}
+
+// AuditKeys is the part of AuditSessions that is the same on every engine: no
+// key signs, or makes refresh tokens, before it is published.
+func AuditKeys(ring keys.StoredRing) (found []Violation) {
+	for _, k := range ring.Keys {
+		if k.ActiveAt != nil && k.ActiveAt.Before(k.PublishedAt) {
+			found = append(found, Violation{
+				Invariant: "key_is_published_before_it_signs", Subject: "key " + k.KID,
+				Detail: fmt.Sprintf("active at %s, published at %s", k.ActiveAt, k.PublishedAt),
+			})
+		}
+	}
+	return found
 }
