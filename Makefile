@@ -74,6 +74,18 @@ vuln: $(TOOLS)/govulncheck ## ask the Go vulnerability database about our depend
 bench: ## measure the server (ARGS="..." go to ./bench)
 	@go run ./bench $(ARGS)
 
+.PHONY: prove
+prove: ## histories, faults, kills: minutes (AUTHSERVER_PROVE_SEED=n replays)
+	@scripts/prove
+
+.PHONY: prove-long
+prove-long: ## the same for an hour (AUTHSERVER_PROVE_EFFORT=n for more or less)
+	@AUTHSERVER_PROVE_EFFORT=$${AUTHSERVER_PROVE_EFFORT:-60} PROVE_TIMEOUT=3h scripts/prove
+
+.PHONY: mutants
+mutants: ## put known bugs back, one at a time, and want each caught (ARGS=-write for the table)
+	@scripts/with-postgres go run ./test/mutants $(ARGS)
+
 .PHONY: fuzz
 fuzz: ## run every fuzz test for FUZZTIME (10s)
 	@scripts/fuzz $(FUZZTIME)

@@ -165,9 +165,14 @@ func TestExhaustion_everyConnectionWaitsForALock(t *testing.T) {
 				}
 			})
 		}
+		watcher, err := pgx.Connect(t.Context(), url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer watcher.Close(context.Background())
 		until(t, "the connections to wait for locks", func() bool {
 			var stuck int
-			if err := conn.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&stuck); err != nil {
+			if err := watcher.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&stuck); err != nil {
 				t.Fatal(err)
 			}
 			return stuck >= 4

@@ -15,12 +15,12 @@ var mutants = []mutant{
 	{
 		"check, then update, in place of compare-and-set", "internal/store/postgres/batch.go",
 		"s.one AND f.generation = a.generation AND f.head_key = a.key", "s.one AND f.head_key = a.key",
-		"./internal/store/postgres", "TestSuite/RotateBatch|TestStore|TestPostgres|TestRotateBatch",
+		"./internal/store/postgres", "TestRotateBatch_throughAPooler",
 	},
 	{
 		"judged without the row lock, then written", "internal/store/postgres/refresh.go",
 		`b.Queue(selectFamily+" FOR UPDATE OF f"`, `b.Queue(selectFamily`,
-		"./internal/store/postgres", "",
+		"./internal/store/postgres", "TestPostgres/postgres/concurrency",
 	},
 	{
 		"a second successor inside the retry window", "internal/refresh/judge.go",
@@ -83,6 +83,17 @@ var mutants = []mutant{
 		"trouble of a batch is judged again, as if nothing had been committed", "internal/refresh/rotator.go",
 		"\tdefault:\n\t\treturn Outcome{}, err\n", "\tdefault:\n\t\treturn r.judgeAlone(c, r.suspects)\n",
 		"./internal/refresh", "TestQueue_unknownIsTrouble",
+	},
+	{
+		"trouble with the database is told as a refusal", "internal/refresh/rotator.go",
+		"\tr.noteAnswer(err)\n\tif err != nil {\n\t\treturn Redemption{Family: token.family}, fault.Trouble(err)",
+		"\tr.noteAnswer(err)\n\tif err != nil {\n\t\treturn Redemption{Outcome: Outcome{Verdict: Unknown, Reason: ReasonNoFamily, Row: 1}}, nil",
+		"./test/prove", "TestFaults_atEveryMessage/postgres/cut$",
+	},
+	{
+		"a batch rotates families that have ended", "internal/store/postgres/batch.go",
+		"\t\tAND f.ended_at IS NULL\n", "",
+		"./test/prove", "TestHistories_areLinearizable/postgres/whole_network",
 	},
 	{
 		"a commit with a warning is acknowledged", "internal/store/postgres/db.go",

@@ -102,9 +102,9 @@ func (m mutant) caughtBy() (test string, took time.Duration, err error) {
 	if out, err := exec.CommandContext(context.Background(), "go", "test", "-c", "-overlay", overlay, "-o", program, m.pkg).CombinedOutput(); err != nil {
 		return "", 0, fmt.Errorf("the mutant does not compile: %w\n%s", err, out)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), patience+10*time.Second)
 	defer cancel()
-	check := exec.CommandContext(ctx, program, "-test.run", m.check, "-test.failfast", "-test.timeout", patience.String())
+	check := exec.CommandContext(ctx, program, "-test.v", "-test.run", m.check, "-test.failfast", "-test.timeout", patience.String())
 	check.Dir = m.pkg
 	begun := time.Now()
 	out, err := check.CombinedOutput()
@@ -140,12 +140,19 @@ func (m mutant) overlay(dir, changed string) (path string, err error) {
 	return path, os.WriteFile(path, text, 0o600)
 }
 
-var failure = regexp.MustCompile(`(?m)^--- FAIL: (\S+)`)
+var (
+	failure = regexp.MustCompile(`(?m)^--- FAIL: (\S+)`)
+	begun   = regexp.MustCompile(`(?m)^=== RUN +([^/\s]+)$`)
+)
 
-// failed returns the first test that the output says has failed.
+// failed returns the first test that the output says has failed, or the one in
+// which the program panicked.
 func failed(out []byte) string {
-	if m := failure.FindSubmatch(bytes.TrimSpace(out)); m != nil {
+	if m := failure.FindSubmatch(out); m != nil {
 		return string(m[1])
+	}
+	if all := begun.FindAllSubmatch(out, -1); len(all) > 0 && bytes.Contains(out, []byte("panic: ")) {
+		return string(all[len(all)-1][1])
 	}
 	return ""
 }
