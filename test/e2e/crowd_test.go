@@ -30,7 +30,7 @@ func newCrowd(t testing.TB, nodes []*node, people int) *crowd {
 	for range people {
 		c.holders = append(c.holders, &provetest.Holder{
 			HTTP: c.http, Node: func() string { return nodes[c.next.Add(1)%uint64(len(nodes))].URL },
-			Timeout: 3 * time.Second, Patience: 2 * time.Minute, Pause: 25 * time.Millisecond,
+			Timeout: 10 * time.Second, Patience: 4 * time.Minute, Pause: 25 * time.Millisecond,
 			Agent: "a device of the crowd", Token: nodes[0].person(rand.Text() + "@example.com").field("refresh_token"),
 		})
 	}
@@ -81,7 +81,7 @@ func (c *crowd) settle(wanted bool) {
 func (c *crowd) refreshed(n uint64) {
 	c.t.Helper()
 	from := c.next.Load()
-	for deadline := time.Now().Add(time.Minute); c.next.Load() < from+n; {
+	for deadline := time.Now().Add(3 * time.Minute); c.next.Load() < from+n; {
 		if c.t.Failed() || time.Now().After(deadline) {
 			c.t.Fatal("the crowd makes no headway")
 		}
@@ -91,7 +91,7 @@ func (c *crowd) refreshed(n uint64) {
 
 func until(t testing.TB, what string, done func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !done(); {
+	for deadline := time.Now().Add(3 * time.Minute); !done(); {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain for %s", what)
 		}

@@ -21,8 +21,6 @@ type fault struct {
 	then faultproxy.Act
 	// refused: how many of them.
 	refused int
-	// patience of one attempt; what is swallowed is waited for in vain.
-	patience time.Duration
 }
 
 var faults = []fault{
@@ -52,9 +50,8 @@ func newLab(t *testing.T, database string) *lab {
 	return &lab{T: t, node: n, proxy: proxy, http: newHTTP(t)}
 }
 
-// breakAt arms the proxy: the k-th message from now on suffers f. After skip
-// messages to be let through first, which the path into the alone mode needs.
-// fired tells whether it came to that.
+// breakAt arms the proxy: the k-th message from now on suffers f, not counting
+// those that before deals with. fired tells whether it came to that.
 func (l *lab) breakAt(k int, f fault, before faultproxy.Script) (fired *atomic.Bool) {
 	fired = &atomic.Bool{}
 	count, refused := 0, 0
@@ -121,18 +118,24 @@ func (r *refreshing) next(l *lab) (func(context.Context) (provetest.Answer, erro
 		l.Helper()
 		l.wantNext(token, a)
 		// The answer once more: there is one successor and it is remembered.
-		if again, err := try(l.Context()); err != nil || again.Field("refresh_token") != a.Field("refresh_token") {
+		if again, err := patiently(func() (provetest.Answer, error) { return try(l.Context()) }); err != nil || again.Field("refresh_token") != a.Field("refresh_token") {
 			l.Fatalf("the same token with the same key again: %v %s; want %s", err, again, a)
 		}
 		r.token = a.Field("refresh_token")
 		// What was acknowledged is good; and the connections are warm again.
-		b, err := l.refresh(l.Context(), r.token, crand.Text())
+		b, err := l.refreshed(r.token)
 		if err != nil {
 			l.Fatal(err)
 		}
 		l.wantNext(r.token, b)
 		r.token = b.Field("refresh_token")
 	}
+}
+
+// refreshed is refresh with a new key, the network being whole.
+func (l *lab) refreshed(token string) (provetest.Answer, error) {
+	key := crand.Text()
+	return patiently(func() (provetest.Answer, error) { return l.refresh(l.Context(), token, key) })
 }
 
 func (l *lab) refresh(ctx context.Context, token, key string) (provetest.Answer, error) {
@@ -167,7 +170,7 @@ func operations() []operation {
 			return provetest.Send(ctx, l.http, "POST", l.url+"/v1/login", map[string]string{"email": email, "password": goodPassword})
 		}
 		return try, func(a provetest.Answer) {
-			next, err := l.refresh(l.Context(), a.Field("refresh_token"), crand.Text())
+			next, err := l.refreshed(a.Field("refresh_token"))
 			if err != nil {
 				l.Fatal(err)
 			}
@@ -179,17 +182,16 @@ func operations() []operation {
 		{name: "refresh alone", want: http.StatusOK, new: alone.next, path: refusedTwice},
 		{name: "login", want: http.StatusOK, dear: true, new: logIn},
 		{name: "logout", want: http.StatusNoContent, dear: true, new: func(l *lab) (func(context.Context) (provetest.Answer, error), func(provetest.Answer)) {
-			try, settle := logIn(l)
-			a, err := try(l.Context())
-			if err != nil {
-				l.Fatal(err)
+			try, _ := logIn(l)
+			a, err := patiently(func() (provetest.Answer, error) { return try(l.Context()) })
+			if err != nil || a.Status != http.StatusOK {
+				l.Fatalf("%v %s", err, a)
 			}
 			token := a.Field("refresh_token")
-			_ = settle // a session that ends is not refreshed first
 			return func(ctx context.Context) (provetest.Answer, error) {
 					return provetest.Send(ctx, l.http, "POST", l.url+"/v1/logout", map[string]string{"refresh_token": token})
 				}, func(provetest.Answer) {
-					if a, err := l.refresh(l.Context(), token, crand.Text()); err != nil || a.Status != http.StatusUnauthorized || a.Field("code") != "refresh_revoked" {
+					if a, err := l.refreshed(token); err != nil || a.Status != http.StatusUnauthorized || a.Field("code") != "refresh_revoked" {
 						l.Fatalf("a refresh after the answer to logout: %v %s; want 401 refresh_revoked", err, a)
 					}
 				}
@@ -257,13 +259,9 @@ func (l *lab) survives(op operation, f fault, k int) bool {
 		before = op.path()
 	}
 	fired := l.breakAt(k, f, before)
-	patience := f.patience
-	if patience == 0 {
-		patience = 30 * time.Second
-	}
 	var answer provetest.Answer
-	for deadline := time.Now().Add(time.Minute); ; {
-		ctx, cancel := context.WithTimeout(l.Context(), patience)
+	for deadline := time.Now().Add(3 * time.Minute); ; {
+		ctx, cancel := context.WithTimeout(l.Context(), time.Minute)
 		a, err := try(ctx)
 		cancel()
 		if err == nil && a.Status < 500 {

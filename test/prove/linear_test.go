@@ -117,11 +117,16 @@ func (s setting) prove(t *testing.T) {
 					unknown++
 				}
 			}
-			s.rules.check(t, story)
+			rules := s.rules
+			rules.outages = rules.outages || s.complaints() > 0
+			rules.check(t, story)
 		}
 		if t.Failed() {
 			return
 		}
+	}
+	if !s.rules.outages && s.complaints() == 0 {
+		provetest.Figure(t, "histories checked without an outage in them", histories)
 	}
 	provetest.Figure(t, "histories checked", histories)
 	provetest.Figure(t, "operations in them", operations)
@@ -130,6 +135,13 @@ func (s setting) prove(t *testing.T) {
 		provetest.Figures(t, "faults at random messages", p.Injected())
 	}
 	auditAll(t, s.engine())
+}
+
+func (s setting) complaints() (n int64) {
+	for _, node := range s.nodes {
+		n += node.complaints.Load()
+	}
+	return n
 }
 
 func (s setting) engine() store.Engine { return s.nodes[0].in.Engine }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,6 +28,37 @@ import (
 type node struct {
 	url string
 	in  *app.Installation
+	// complaints counts refreshes without an answer, and warnings that are not
+	// about a request: the node may then have seen an outage, by which retry
+	// windows grow.
+	complaints *atomic.Int64
+}
+
+// listener is a log that counts.
+type listener struct {
+	slog.Handler
+	complaints *atomic.Int64
+}
+
+// Handle implements slog.Handler.
+func (l listener) Handle(ctx context.Context, r slog.Record) error {
+	about := r.Message != "request"
+	r.Attrs(func(a slog.Attr) bool {
+		about = about || a.Key == "route" && a.Value.String() == "/v1/refresh"
+		return !about
+	})
+	if r.Level >= slog.LevelWarn && about {
+		l.complaints.Add(1)
+	}
+	return l.Handler.Handle(ctx, r)
+}
+
+func (l listener) WithAttrs(a []slog.Attr) slog.Handler {
+	return listener{l.Handler.WithAttrs(a), l.complaints}
+}
+
+func (l listener) WithGroup(g string) slog.Handler {
+	return listener{l.Handler.WithGroup(g), l.complaints}
 }
 
 // plan says how a node is put together.
@@ -64,7 +96,8 @@ func settings(t testing.TB, p plan) *config.Config {
 // start runs a node until the test ends.
 func start(t testing.TB, p plan) *node {
 	t.Helper()
-	log := slog.New(slog.NewJSONHandler(io.Discard, nil))
+	complaints := &atomic.Int64{}
+	log := slog.New(listener{slog.NewJSONHandler(io.Discard, nil), complaints})
 	in, err := app.Open(t.Context(), settings(t, p), app.ToServe)
 	if err != nil {
 		t.Fatal(err)
@@ -97,7 +130,7 @@ func start(t testing.TB, p plan) *node {
 			t.Errorf("the server ended with %v", err)
 		}
 	})
-	return &node{url: "http://" + public.Addr().String(), in: in}
+	return &node{url: "http://" + public.Addr().String(), in: in, complaints: complaints}
 }
 
 // quiet is an engine over which nothing runs by itself: the keys are read over
@@ -135,15 +168,16 @@ func newHTTP(t testing.TB) *http.Client {
 	t.Helper()
 	transport := &http.Transport{MaxIdleConnsPerHost: 256}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport, Timeout: time.Minute}
+	return &http.Client{Transport: transport, Timeout: 2 * time.Minute}
 }
 
 const goodPassword = "correct horse battery staple"
 
-// must sends a request that nothing stands in the way of and wants a status.
+// must sends a request that nothing but a busy machine stands in the way of and
+// wants a status.
 func must(t testing.TB, c *http.Client, status int, method, url string, body map[string]string, header ...string) provetest.Answer {
 	t.Helper()
-	a, err := provetest.Send(t.Context(), c, method, url, body, header...)
+	a, err := patiently(func() (provetest.Answer, error) { return provetest.Send(t.Context(), c, method, url, body, header...) })
 	if err != nil {
 		t.Fatalf("%s %s: %v", method, url, err)
 	}
@@ -151,6 +185,17 @@ func must(t testing.TB, c *http.Client, status int, method, url string, body map
 		t.Fatalf("%s %s: %s; want %d", method, url, a, status)
 	}
 	return a
+}
+
+// patiently tries again while the server says that it cannot answer just now.
+func patiently(try func() (provetest.Answer, error)) (a provetest.Answer, err error) {
+	for deadline := time.Now().Add(2 * time.Minute); ; {
+		a, err = try()
+		if err != nil || a.Status != http.StatusServiceUnavailable || time.Now().After(deadline) {
+			return a, err
+		}
+		<-time.After(50 * time.Millisecond)
+	}
 }
 
 // person registers somebody and logs in.
