@@ -141,15 +141,21 @@ func (m mutant) overlay(dir, changed string) (path string, err error) {
 }
 
 var (
-	failure = regexp.MustCompile(`(?m)^--- FAIL: (\S+)`)
+	failure = regexp.MustCompile(`(?m)^ *--- FAIL: (\S+)`)
 	begun   = regexp.MustCompile(`(?m)^=== RUN +([^/\s]+)$`)
 )
 
 // failed returns the first test that the output says has failed, or the one in
 // which the program panicked.
 func failed(out []byte) string {
-	if m := failure.FindSubmatch(out); m != nil {
-		return string(m[1])
+	deepest := ""
+	for _, m := range failure.FindAllSubmatch(out, -1) {
+		if name := string(m[1]); deepest == "" || strings.HasPrefix(name, deepest+"/") {
+			deepest = name
+		}
+	}
+	if deepest != "" {
+		return deepest
 	}
 	if all := begun.FindAllSubmatch(out, -1); len(all) > 0 && bytes.Contains(out, []byte("panic: ")) {
 		return string(all[len(all)-1][1])

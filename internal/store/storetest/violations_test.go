@@ -170,7 +170,7 @@ func TestAuditSessions_findsAKeyThatSignsBeforeItIsPublished(t *testing.T) {
 			if found := about(t, b, subject); len(found) > 0 {
 				t.Fatalf("before anything was broken: %v", found)
 			}
-			if err := b.run("UPDATE keys SET published_at = (SELECT absolute_end FROM sessions WHERE id = " + b.literal(s.Session) + ")"); err != nil {
+			if err := b.run("UPDATE keys SET purpose = 'sign', published_at = (SELECT absolute_end FROM sessions WHERE id = " + b.literal(s.Session) + ")"); err != nil {
 				t.Fatal(err)
 			}
 			if found := about(t, b, subject); len(found) != 1 || found[0] != "key_is_published_before_it_signs" {
