@@ -119,7 +119,9 @@ func (m mutant) caughtBy() (test string, took time.Duration, err error) {
 	if test = failed(out); test == "" {
 		return "", took, fmt.Errorf("no test failed by name:\n%s", out)
 	}
-	return test, took, nil
+	// As deep as the check names it: below that another part may be the first.
+	parts := strings.Split(test, "/")
+	return strings.Join(parts[:min(len(parts), strings.Count(m.check, "/")+1)], "/"), took, nil
 }
 
 // overlay writes the changed file and the document that names it.
