@@ -26,12 +26,12 @@ var mutants = []mutant{
 		"a second successor inside the retry window", "internal/refresh/judge.go",
 		"case previous && inWindow:\n\t\treturn out.is(10, Replayed, ReasonWindow)",
 		"case previous && inWindow:\n\t\tout.rotate(a, f.Generation+1)\n\t\treturn out.is(10, Rotated, ReasonWindow)",
-		"./internal/refresh", "TestJudge_",
+		"./internal/refresh", "TestJudge_everyRowAndBorder",
 	},
 	{
 		"a retry window without end", "internal/refresh/judge.go",
 		"inWindow := p.Outages.Age(f.HeadBorn, now) <= p.RetryWindow", "inWindow := !f.HeadBorn.After(now.Add(p.RetryWindow))",
-		"./internal/refresh", "TestJudge_",
+		"./internal/refresh", "TestJudge_everyRowAndBorder",
 	},
 	{
 		"the lock-step rule ignored", "internal/refresh/judge.go",
@@ -41,7 +41,7 @@ var mutants = []mutant{
 	{
 		"an old token is refused and its family lives on", "internal/refresh/judge.go",
 		"\to.Ends = true\n\treturn o.is(12,", "\treturn o.is(12,",
-		"./internal/refresh", "TestJudge_",
+		"./internal/refresh", "TestJudge_everyRowAndBorder",
 	},
 	{
 		"a key that is always the same proves a retry", "internal/refresh/judge.go",
@@ -51,12 +51,12 @@ var mutants = []mutant{
 	{
 		"whoever lacks the bound key ends the family", "internal/refresh/judge.go",
 		"\tcase !a.Proof.proves(f.Binding):\n\t\treturn out.is(2, Unproven, ReasonUnproven)\n", "",
-		"./internal/refresh", "TestJudge_",
+		"./internal/refresh", "TestJudge_everyRowAndBorder",
 	},
 	{
 		"the MAC is not compared", "internal/refresh/token.go",
 		"if !hmac.Equal(want[:], raw[atMAC:]) {", "if want == [16]byte{} {",
-		"./internal/refresh", "TestParse_",
+		"./internal/refresh", "TestParse_everyMangledTokenIsForged",
 	},
 	{
 		"a node that lacks a root key calls its tokens forged", "internal/refresh/token.go",
@@ -67,7 +67,7 @@ var mutants = []mutant{
 	{
 		"outages count against the honest", "internal/refresh/outages.go",
 		"\t\t\tage -= d\n", "\t\t\tage -= 0 * d\n",
-		"./internal/refresh", "TestOutages_age",
+		"./internal/refresh", "TestOutages_ageCountsOnlyTimeInWhichAnAnswerCouldBeGiven",
 	},
 	{
 		"equal tokens are all put into one statement", "internal/refresh/queue.go",
@@ -75,14 +75,14 @@ var mutants = []mutant{
 		"./internal/refresh", "TestQueue_ofEqualTokensTheFirstIsTheAttempt",
 	},
 	{
-		"a request that goes away cancels the batch", "internal/refresh/queue.go",
+		"a batch is given up before the database has answered", "internal/refresh/queue.go",
 		"ctx, cancel := context.WithTimeout(context.Background(), batchPatience)", "ctx, cancel := context.WithTimeout(context.Background(), time.Nanosecond)",
 		"./internal/refresh", "TestQueue_noRequestCancelsTheBatch",
 	},
 	{
 		"trouble of a batch is judged again, as if nothing had been committed", "internal/refresh/rotator.go",
 		"\tdefault:\n\t\treturn Outcome{}, err\n", "\tdefault:\n\t\treturn r.judgeAlone(c, r.suspects)\n",
-		"./internal/refresh", "TestQueue_unknownIsTrouble",
+		"./internal/refresh", "TestQueue_unknownIsTroubleForEveryMemberAndNobodyIsJudgedAlone",
 	},
 	{
 		"trouble with the database is told as a refusal", "internal/refresh/rotator.go",
@@ -114,7 +114,7 @@ var mutants = []mutant{
 	{
 		"a key signs before its lead is over", "internal/keys/plan.go",
 		"return laterOf(now.Add(p.Lead), active.ActiveFrom.Add(p.RotateEvery))", "return now",
-		"./internal/keys", "TestPlan",
+		"./internal/keys", "TestPlan$",
 	},
 	{
 		"a retiring key leaves the set at once", "internal/keys/timeline.go",
@@ -124,12 +124,12 @@ var mutants = []mutant{
 	{
 		"a retired key stays for less than its last token lives", "internal/keys/policy.go",
 		"d := signsFor + 2*p.MaxAge + skew", "d := 2*p.MaxAge + skew",
-		"./internal/keys", "TestTimeline_|TestPlan_",
+		"./internal/keys", "TestTimeline_walksTheTableAndItsBorders",
 	},
 	{
 		"a revoked key goes on signing", "internal/keys/timeline.go",
 		"case l.Key.RevokedAt != nil: // at once, on whichever clock", "case l.Key.RevokedAt != nil && now.IsZero():",
-		"./internal/keys", "TestRevoke_|TestTimeline_",
+		"./internal/keys", "TestRevoke_aCompromisedStoreTakesTheStandbyToo",
 	},
 	{
 		"a node signs with a ring that it cannot read any more", "internal/keys/ring.go",
@@ -139,16 +139,16 @@ var mutants = []mutant{
 	{
 		"iat lies in the future", "internal/token/token.go",
 		"issued := now.Truncate(time.Second)", "issued := now.Truncate(time.Second).Add(time.Second)",
-		"./internal/token", "TestMint_",
+		"./internal/token", "TestMint_whatVerifiersRelyOn",
 	},
 	{
 		"the access token has no typ", "internal/token/token.go",
 		"\tt.Header[\"typ\"] = Type\n", "\tdelete(t.Header, \"typ\")\n",
-		"./internal/token", "TestMint_",
+		"./internal/token", "TestMint_whatVerifiersRelyOn",
 	},
 	{
 		"an access token outlives its session", "internal/token/token.go",
 		"if !g.Until.IsZero() && expires.After(g.Until) {", "if g.Until.Equal(now) {",
-		"./internal/token", "TestMint_",
+		"./internal/token", "TestMint_whatVerifiersRelyOn",
 	},
 }

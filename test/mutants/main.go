@@ -115,6 +115,8 @@ func (m mutant) caughtBy() (test string, took time.Duration, err error) {
 		return "", took, errors.New("every test passed")
 	case !errors.As(err, &exit):
 		return "", took, err
+	case bytes.Contains(out, []byte("panic: test timed out")):
+		return "", took, fmt.Errorf("no verdict within %s", patience)
 	}
 	if test = failed(out); test == "" {
 		return "", took, fmt.Errorf("no test failed by name:\n%s", out)
