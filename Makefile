@@ -95,6 +95,18 @@ bench-verify: ## measure package verify beside golang-jwt, keyfunc and go-oidc
 model: ## check the formal model of a family (docs/model) and its negative controls; installs SPIN
 	@scripts/model $(ARGS)
 
+.PHONY: prove
+prove: ## histories, faults, kills: minutes (AUTHSERVER_PROVE_SEED=n replays)
+	@scripts/prove
+
+.PHONY: prove-long
+prove-long: ## the same for an hour (AUTHSERVER_PROVE_EFFORT=n for more or less)
+	@AUTHSERVER_PROVE_EFFORT=$${AUTHSERVER_PROVE_EFFORT:-60} PROVE_TIMEOUT=3h scripts/prove
+
+.PHONY: mutants
+mutants: ## put known bugs back, one at a time, and want each caught (ARGS=-write for the table)
+	@scripts/with-postgres go run ./test/mutants $(ARGS)
+
 .PHONY: fuzz
 fuzz: ## run every fuzz test for FUZZTIME (10s)
 	@scripts/fuzz $(FUZZTIME)
