@@ -13,6 +13,7 @@ import (
 	"crypto"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -130,6 +131,7 @@ func (h *house) open(nodes int) *house {
 		cancel()
 		<-done
 	})
+	h.await(h.ring.Ready)
 	return h
 }
 
@@ -195,7 +197,31 @@ func (h *house) start() *node {
 		}
 	})
 	h.nodes = append(h.nodes, n)
+	h.await(func() error {
+		a, err := (&node{URL: n.Ops}).try(t.Context(), "GET", "/readyz", nil)
+		if err == nil && a.Status != http.StatusOK {
+			err = errors.New(a.String())
+		}
+		return err
+	})
 	return n
+}
+
+// await returns when ready does not fail any more: a node's first keys are
+// active by the store's clock, of which the node knows half a round trip too
+// little.
+func (h *house) await(ready func() error) {
+	h.t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; {
+		err := ready()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			h.t.Fatal(err)
+		}
+		<-time.After(10 * time.Millisecond)
+	}
 }
 
 func listen(t testing.TB) net.Listener {
