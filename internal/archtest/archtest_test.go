@@ -123,6 +123,12 @@ func TestJudge_brokenHouses(t *testing.T) {
 		{"verify_test", m + "/internal/keys", "nothing of this server"},
 		{"verify", "golang.org/x/sync/singleflight", "std and golang-jwt only"},
 		{"verify_test", "github.com/google/go-cmp/cmp", ""},
+		{"verify_test", m + "/verify/verifytest", ""},
+		{"verify/verifytest", m + "/verify", ""},
+		{"verify/verifytest", "net/http/httptest", ""},
+		{"verify/verifytest", m + "/internal/keys", "nothing of this server"},
+		{"verify/verifytest", "github.com/google/go-cmp/cmp", "std and golang-jwt only"},
+		{"verify", m + "/verify/verifytest", "a testkit does not ship"},
 		{"api", m + "/internal/fault", "embedded files"},
 
 		// Test tools and testkits.
