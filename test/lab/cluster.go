@@ -20,33 +20,34 @@ import (
 	"example.com/authserver/test/rig"
 )
 
-// cluster is three machines with etcd, Patroni and PostgreSQL each.
+// cluster is three machines with Patroni and PostgreSQL each, and the arbiter
+// with etcd. etcd stands apart because a member of it that had been cut off
+// together with a primary once told the others, in the moment of its return,
+// that the former primary still held the lock; Patroni 3.0 believed it, and two
+// histories with one timeline number were the end. That is a lesson about where
+// to put etcd, and not what this lab is to find out.
 type cluster struct {
 	net         *network
 	dir         string
 	bin         string // of PostgreSQL's programs
 	synchronous bool
 	password    string
-	machines    map[string]*machine
+	patroni     map[string]*rig.Process // by machine; PostgreSQL is its child
 }
 
-// machine is what runs in one namespace. PostgreSQL is Patroni's child.
-type machine struct {
-	name          string
-	etcd, patroni *rig.Process
-}
+// machines are those with a database. arbiter decides who of them leads.
+var machines = []string{"one", "two", "three"}
 
-// machineNames are those of the lab.
-var machineNames = []string{"one", "two", "three"}
+const arbiter = "arbiter"
 
 // startCluster starts all machines on empty disks and returns when one leads
 // and the others stream from it.
 func startCluster(ctx context.Context, dir, bin string, synchronous bool) (*cluster, error) {
-	net, err := newNetwork(ctx, machineNames)
+	net, err := newNetwork(ctx, append([]string{arbiter}, machines...))
 	if err != nil {
 		return nil, err
 	}
-	c := &cluster{net: net, dir: dir, bin: bin, synchronous: synchronous, password: rand.Text(), machines: map[string]*machine{}}
+	c := &cluster{net: net, dir: dir, bin: bin, synchronous: synchronous, password: rand.Text(), patroni: map[string]*rig.Process{}}
 	if err := c.begin(ctx); err != nil {
 		c.stop()
 		return nil, err
@@ -75,9 +76,16 @@ func (c *cluster) begin(ctx context.Context) error {
 		if err := os.Chown(dir, uid, gid); err != nil {
 			return err
 		}
-		c.machines[name] = &machine{name: name}
 	}
-	for _, name := range c.net.members {
+	ip := c.net.address(arbiter)
+	_, err = c.startOn(arbiter, "etcd", "etcd", "--name", arbiter, "--data-dir", filepath.Join(c.dir, arbiter, "etcd"),
+		"--listen-client-urls", "http://"+ip+":2379", "--advertise-client-urls", "http://"+ip+":2379",
+		"--listen-peer-urls", "http://"+ip+":2380", "--initial-advertise-peer-urls", "http://"+ip+":2380",
+		"--initial-cluster", arbiter+"=http://"+ip+":2380", "--log-level", "warn")
+	if err != nil {
+		return err
+	}
+	for _, name := range machines {
 		if err := c.startMachine(name); err != nil {
 			return err
 		}
@@ -96,7 +104,7 @@ func (c *cluster) begin(ctx context.Context) error {
 	}
 	// A replica that does not know the database yet would end a server's search
 	// for the primary: pgx takes that for an answer.
-	for _, name := range c.net.members {
+	for _, name := range machines {
 		err := rig.Poll(ctx, time.Minute, func() error {
 			conn, err := c.connect(ctx, name, database)
 			if err == nil {
@@ -111,28 +119,21 @@ func (c *cluster) begin(ctx context.Context) error {
 	return nil
 }
 
-// startMachine starts what is not running on a machine: after a power cut all
-// of it, with the disks as they were.
-func (c *cluster) startMachine(name string) error {
-	m, ip, dir := c.machines[name], c.net.address(name), filepath.Join(c.dir, name)
-	var err error
-	if !running(m.etcd) {
-		var peers []string
-		for _, peer := range c.net.members {
-			peers = append(peers, peer+"=http://"+c.net.address(peer)+":2380")
-		}
-		m.etcd, err = c.startOn(name, "etcd", "etcd", "--name", name, "--data-dir", filepath.Join(dir, "etcd"),
-			"--listen-client-urls", "http://"+ip+":2379", "--advertise-client-urls", "http://"+ip+":2379",
-			"--listen-peer-urls", "http://"+ip+":2380", "--initial-advertise-peer-urls", "http://"+ip+":2380",
-			"--initial-cluster", strings.Join(peers, ","), "--initial-cluster-state", "new", "--log-level", "warn")
-		if err != nil {
-			return err
-		}
-	}
-	if !running(m.patroni) {
-		m.patroni, err = c.startOn(name, "patroni", "patroni", filepath.Join(dir, "patroni.yaml"))
+// startMachine starts a machine that does not run, with its disk as it was.
+func (c *cluster) startMachine(name string) (err error) {
+	if !running(c.patroni[name]) {
+		c.patroni[name], err = c.startOn(name, "patroni", "patroni", filepath.Join(c.dir, name, "patroni.yaml"))
 	}
 	return err
+}
+
+// powerOff ends everything on a machine at once.
+func (c *cluster) powerOff(name string) error {
+	if err := kill(c.net.namespace(name)); err != nil {
+		return err
+	}
+	<-c.patroni[name].Done
+	return nil
 }
 
 func running(p *rig.Process) bool {
@@ -167,7 +168,7 @@ func (c *cluster) connect(ctx context.Context, name, database string) (*pgx.Conn
 
 // serverURL is what an authserver gets: all machines, whoever may be written to.
 func (c *cluster) serverURL() string {
-	return c.url(database, "connect_timeout=2&target_session_attrs=read-write", c.net.members...)
+	return c.url(database, "connect_timeout=2&target_session_attrs=read-write", machines...)
 }
 
 func (c *cluster) url(database, query string, names ...string) string {
@@ -209,7 +210,7 @@ func (c *cluster) awaitSteady(ctx context.Context, patience time.Duration) (lead
 }
 
 func (c *cluster) steady(ctx context.Context) (leader string, err error) {
-	for _, name := range c.net.members {
+	for _, name := range machines {
 		if c.leads(ctx, name) {
 			if leader != "" {
 				return "", fmt.Errorf("%s and %s say that they lead", leader, name)
@@ -232,8 +233,8 @@ func (c *cluster) steady(ctx context.Context) (leader string, err error) {
 	switch {
 	case err != nil:
 		return "", err
-	case streaming != len(c.net.members)-1:
-		return "", fmt.Errorf("%d machines stream from %s; want %d", streaming, leader, len(c.net.members)-1)
+	case streaming != len(machines)-1:
+		return "", fmt.Errorf("%d machines stream from %s; want %d", streaming, leader, len(machines)-1)
 	case c.synchronous != (synchronous > 0):
 		return "", fmt.Errorf("%d machines are synchronous; synchronous replication is to be %t", synchronous, c.synchronous)
 	}
@@ -244,7 +245,7 @@ func (c *cluster) steady(ctx context.Context) (leader string, err error) {
 // can be written to, and returns a connection to it.
 func (c *cluster) awaitSuccessor(ctx context.Context, former string, patience time.Duration) (leader string, conn *pgx.Conn, err error) {
 	err = rig.Poll(ctx, patience, func() (err error) {
-		for _, name := range c.net.members {
+		for _, name := range machines {
 			if name == former || !c.leads(ctx, name) {
 				continue
 			}
@@ -268,9 +269,9 @@ func (c *cluster) awaitSuccessor(ctx context.Context, former string, patience ti
 // logs are the ends of all logs of Patroni, for whoever has to find out.
 func (c *cluster) logs() string {
 	var b strings.Builder
-	for _, name := range c.net.members {
-		if m := c.machines[name]; m != nil && m.patroni != nil {
-			fmt.Fprintf(&b, "patroni of %s:\n%s\n", name, m.patroni.Tail())
+	for _, name := range machines {
+		if p := c.patroni[name]; p != nil {
+			fmt.Fprintf(&b, "patroni of %s:\n%s\n", name, p.Tail())
 		}
 	}
 	return b.String()

@@ -5,7 +5,7 @@
 //	make lab ARGS="--rounds 2"
 //
 // Three machines, each in a network namespace of this host, run PostgreSQL under
-// Patroni with etcd. Two servers use them, and a storm of clients refreshes
+// Patroni; etcd has a namespace of its own. Two servers use them, and a storm of clients refreshes
 // through both servers. The primary is killed and cut off again and again, in
 // five ways. After each failover the generations that the clients were answered
 // are compared with those in the new primary.

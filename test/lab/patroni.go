@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"path/filepath"
-	"strings"
 )
 
 // database is where the server's tables are.
@@ -16,17 +15,13 @@ const database = "authserver"
 // than one that stands on a single machine.
 func (c *cluster) patroniConfig(name string) string {
 	ip, dir := c.net.address(name), filepath.Join(c.dir, name)
-	var hosts []string
-	for _, member := range c.net.members {
-		hosts = append(hosts, c.net.address(member)+":2379")
-	}
 	return fmt.Sprintf(`scope: lab
 name: %[1]s
 restapi:
   listen: %[2]s:8008
   connect_address: %[2]s:8008
 etcd3:
-  hosts: [%[3]s]
+  host: %[3]s:2379
 bootstrap:
   dcs:
     ttl: 20
@@ -69,5 +64,5 @@ postgresql:
     - local all all trust
     - host replication replicator %[8]s0/24 scram-sha-256
     - host all all %[8]s0/24 scram-sha-256
-`, name, ip, strings.Join(hosts, ", "), c.synchronous, c.bin, dir, c.password, c.net.prefix)
+`, name, ip, c.net.address(arbiter), c.synchronous, c.bin, dir, c.password, c.net.prefix)
 }

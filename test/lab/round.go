@@ -51,7 +51,7 @@ var faults = []fault{
 			case <-ctx.Done():
 				return ctx.Err()
 			}
-			return kill(c.net.namespace(primary))
+			return c.powerOff(primary)
 		}, func(ctx context.Context, c *cluster, former string) error {
 			return errors.Join(c.net.mend(ctx, former), restart(ctx, c, former))
 		},
@@ -59,12 +59,12 @@ var faults = []fault{
 	{"PostgreSQL killed", killPostgres, restart},
 	{"cut off, both alive", func(ctx context.Context, c *cluster, primary string) error { return c.net.cut(ctx, primary) },
 		func(ctx context.Context, c *cluster, former string) error { return c.net.mend(ctx, former) }},
-	{"machine killed", func(_ context.Context, c *cluster, primary string) error { return kill(c.net.namespace(primary)) }, restart},
+	{"machine killed", func(_ context.Context, c *cluster, primary string) error { return c.powerOff(primary) }, restart},
 	{"cable out", func(ctx context.Context, c *cluster, primary string) error { return c.net.isolate(ctx, primary) },
 		func(ctx context.Context, c *cluster, former string) error { return c.net.rejoin(ctx, former) }},
 }
 
-// killPostgres ends all of a machine's processes but etcd and Patroni.
+// killPostgres ends all of a machine's processes but Patroni.
 func killPostgres(_ context.Context, c *cluster, primary string) error {
 	struck := false
 	for _, pid := range c.net.pids(primary) {
@@ -113,7 +113,8 @@ func (l *lab) measure(ctx context.Context, synchronous bool, rounds int) (r *rep
 		found, err := l.round(ctx, c, storm, f)
 		if err != nil {
 			storm.Stop()
-			return r, errors.Join(fmt.Errorf("%s, round %d, %s: %w", r.mode(), n+1, f.name, err), storm.Violations(), errors.New(c.logs()))
+			r.tally, r.violations = storm.Tally(), storm.Violations()
+			return r, errors.Join(fmt.Errorf("%s, round %d, %s: %w", r.mode(), n+1, f.name, err), errors.New(c.logs()))
 		}
 		r.rounds = append(r.rounds, found)
 		say("  %s", found)

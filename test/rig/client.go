@@ -52,26 +52,35 @@ func readToken(token string) (family [16]byte, generation uint32, err error) {
 	return [16]byte(raw[2:18]), binary.BigEndian.Uint32(raw[18:22]), nil
 }
 
-// Login registers somebody at the first node, unless there is such an account,
-// and logs in.
-func Login(ctx context.Context, h *http.Client, email string, nodes ...string) (*Client, error) {
-	person := map[string]string{"email": email, "password": "correct horse battery staple"}
-	status, body, err := post(ctx, h, nodes[0]+"/v1/users", person, "")
-	if err != nil || status != http.StatusCreated && status != http.StatusConflict {
-		return nil, fmt.Errorf("register %s: %d %.300s (%w)", email, status, body, err)
+const password = "correct horse battery staple"
+
+// register makes an account.
+func register(ctx context.Context, h *http.Client, node, email string) error {
+	status, body, err := post(ctx, h, node+"/v1/users", map[string]string{"email": email, "password": password}, "")
+	if err == nil && status != http.StatusCreated {
+		err = fmt.Errorf("%d %.300s", status, body)
 	}
-	status, body, err = post(ctx, h, nodes[0]+"/v1/login", person, "")
-	if err != nil || status != http.StatusOK {
-		return nil, fmt.Errorf("log in %s: %d %.300s (%w)", email, status, body, err)
+	if err != nil {
+		return fmt.Errorf("register %s: %w", email, err)
+	}
+	return nil
+}
+
+// logIn opens a session at the first node.
+func logIn(ctx context.Context, h *http.Client, email string, nodes []string) (*Client, error) {
+	status, body, err := post(ctx, h, nodes[0]+"/v1/login", map[string]string{"email": email, "password": password}, "")
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("%d %.300s", status, body)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("log in %s: %w", email, err)
 	}
 	c := &Client{http: h, nodes: nodes, key: rand.Text()}
 	if c.token, err = refreshToken(body); err != nil {
 		return nil, err
 	}
-	if c.Family, c.acked, err = readToken(c.token); err != nil {
-		return nil, err
-	}
-	return c, nil
+	c.Family, c.acked, err = readToken(c.token)
+	return c, err
 }
 
 func refreshToken(body []byte) (string, error) {

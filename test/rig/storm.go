@@ -41,9 +41,15 @@ func Gather(ctx context.Context, clients int, think time.Duration, nodes ...stri
 	open := make(chan struct{})
 	close(open)
 	s := &Storm{think: think, gate: open}
-	const accounts = 10 // a network may register twenty an hour
+	const accounts = 10
 	for n := range clients {
-		c, err := Login(ctx, h, fmt.Sprintf("rig-%d@example.com", n%accounts), nodes...)
+		email := fmt.Sprintf("rig-%d@example.com", n%accounts)
+		if n < accounts {
+			if err := register(ctx, h, nodes[0], email); err != nil {
+				return nil, err
+			}
+		}
+		c, err := logIn(ctx, h, email, nodes)
 		if err != nil {
 			return nil, err
 		}
