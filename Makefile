@@ -74,6 +74,11 @@ vuln: $(TOOLS)/govulncheck ## ask the Go vulnerability database about our depend
 bench: ## measure the server (ARGS="..." go to ./bench)
 	@go run ./bench $(ARGS)
 
+.PHONY: lab
+lab: ## kill and cut off databases under a storm of refreshes (root; ARGS="..." go to ./test/lab)
+	@go build -o bin/lab ./test/lab
+	@exec bin/lab $(ARGS)
+
 .PHONY: fuzz
 fuzz: ## run every fuzz test for FUZZTIME (10s)
 	@scripts/fuzz $(FUZZTIME)

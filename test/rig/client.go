@@ -52,11 +52,12 @@ func readToken(token string) (family [16]byte, generation uint32, err error) {
 	return [16]byte(raw[2:18]), binary.BigEndian.Uint32(raw[18:22]), nil
 }
 
-const password = "correct horse battery staple"
+// Password is that of every account of a storm.
+const Password = "correct horse battery staple"
 
 // register makes an account.
 func register(ctx context.Context, h *http.Client, node, email string) error {
-	status, body, err := post(ctx, h, node+"/v1/users", map[string]string{"email": email, "password": password}, "")
+	status, body, err := post(ctx, h, node+"/v1/users", map[string]string{"email": email, "password": Password}, "")
 	if err == nil && status != http.StatusCreated {
 		err = fmt.Errorf("%d %.300s", status, body)
 	}
@@ -68,7 +69,7 @@ func register(ctx context.Context, h *http.Client, node, email string) error {
 
 // logIn opens a session at the first node.
 func logIn(ctx context.Context, h *http.Client, email string, nodes []string) (*Client, error) {
-	status, body, err := post(ctx, h, nodes[0]+"/v1/login", map[string]string{"email": email, "password": password}, "")
+	status, body, err := post(ctx, h, nodes[0]+"/v1/login", map[string]string{"email": email, "password": Password}, "")
 	if err == nil && status != http.StatusOK {
 		err = fmt.Errorf("%d %.300s", status, body)
 	}

@@ -10,13 +10,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
 // Build compiles the server of the module at root, as it is shipped, to the file
-// at binary. An empty root is the module of the working directory.
-func Build(ctx context.Context, root, binary string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", binary, "./cmd/authserver")
+// at binary. An empty root is the module of the working directory. flags are
+// further ones of go build.
+func Build(ctx context.Context, root, binary string, flags ...string) error {
+	cmd := exec.CommandContext(ctx, "go", slices.Concat([]string{"build", "-trimpath", "-buildvcs=false", "-o", binary}, flags, []string{"./cmd/authserver"})...)
 	if root == "" {
 		gomod, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
 		if err != nil {
@@ -63,7 +65,8 @@ func NewNode(name, binary, dir string, settings ...string) (*Node, error) {
 	return n, nil
 }
 
-func (n *Node) environment() []string {
+// Environment is what the node's processes have.
+func (n *Node) Environment() []string {
 	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + n.Dir}
 	for _, s := range n.Settings {
 		env = append(env, "AUTHSERVER_"+s)
@@ -74,7 +77,7 @@ func (n *Node) environment() []string {
 // Start runs the node and returns when it is ready.
 func (n *Node) Start(ctx context.Context) (err error) {
 	cmd := exec.Command(n.Binary, "serve")
-	cmd.Dir, cmd.Env = n.Dir, n.environment()
+	cmd.Dir, cmd.Env = n.Dir, n.Environment()
 	if n.process, err = Start(cmd, n.Name, filepath.Join(n.Dir, "log")); err != nil {
 		return err
 	}
@@ -107,13 +110,18 @@ func (n *Node) Stop() error {
 }
 
 // Tail returns the last of the node's log.
-func (n *Node) Tail() string { return n.process.Tail() }
+func (n *Node) Tail() string {
+	if n.process == nil {
+		return "it was never started"
+	}
+	return n.process.Tail()
+}
 
 // Run runs another verb of the node's binary in the node's environment and
 // returns its standard output. A failure has what went to standard error.
 func (n *Node) Run(ctx context.Context, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, n.Binary, args...)
-	cmd.Dir, cmd.Env = n.Dir, n.environment()
+	cmd.Dir, cmd.Env = n.Dir, n.Environment()
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {

@@ -28,6 +28,12 @@ type Storm struct {
 	longest time.Duration
 }
 
+// accounts is how many people a storm's clients belong to.
+const accounts = 10
+
+// Email is the address of one of them.
+func Email(n int) string { return fmt.Sprintf("rig-%d@example.com", n) }
+
 // Gather logs so many clients in, several to an account.
 func Gather(ctx context.Context, clients int, think time.Duration, nodes ...string) (*Storm, error) {
 	h := &http.Client{
@@ -41,9 +47,8 @@ func Gather(ctx context.Context, clients int, think time.Duration, nodes ...stri
 	open := make(chan struct{})
 	close(open)
 	s := &Storm{think: think, gate: open}
-	const accounts = 10
 	for n := range clients {
-		email := fmt.Sprintf("rig-%d@example.com", n%accounts)
+		email := Email(n % accounts)
 		if n < accounts {
 			if err := register(ctx, h, nodes[0], email); err != nil {
 				return nil, err
