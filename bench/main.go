@@ -74,6 +74,7 @@ var measurements = []measurement{
 	{"cost", true, 1, (*bench).measureCost, false},
 	{"jwks", true, 1, (*bench).measureJWKS, false},
 	{"login", true, 0, (*bench).measureLogin, false},
+	{"logins", true, 1, (*bench).measureLogins, false},
 	{"storm", true, 1, (*bench).measureStorm, false},
 	{"scale-sqlite", false, 1, (*bench).measureScaleSQLite, true},
 	{"purge-sqlite", false, 1, (*bench).measurePurgeSQLite, true},

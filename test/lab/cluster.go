@@ -151,8 +151,10 @@ func running(p *rig.Process) bool {
 // startOn runs a program on a machine as PostgreSQL's user.
 func (c *cluster) startOn(name, what string, args ...string) (*rig.Process, error) {
 	dir := filepath.Join(c.dir, name)
-	cmd := exec.Command("ip", append([]string{"netns", "exec", c.net.namespace(name),
-		"setpriv", "--reuid", "postgres", "--regid", "postgres", "--init-groups", "--"}, args...)...)
+	cmd := exec.Command("ip", append([]string{
+		"netns", "exec", c.net.namespace(name),
+		"setpriv", "--reuid", "postgres", "--regid", "postgres", "--init-groups", "--",
+	}, args...)...)
 	cmd.Dir = dir
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "LC_ALL=C.UTF-8"}
 	return rig.Start(cmd, what+" of "+name, filepath.Join(dir, what+".log"))
@@ -176,8 +178,10 @@ func (c *cluster) url(database, query string, names ...string) string {
 	for i, name := range names {
 		hosts[i] = c.net.address(name) + ":5432"
 	}
-	u := url.URL{Scheme: "postgres", User: url.UserPassword("postgres", c.password), Host: strings.Join(hosts, ","),
-		Path: "/" + database, RawQuery: "sslmode=disable&" + query}
+	u := url.URL{
+		Scheme: "postgres", User: url.UserPassword("postgres", c.password), Host: strings.Join(hosts, ","),
+		Path: "/" + database, RawQuery: "sslmode=disable&" + query,
+	}
 	return u.String()
 }
 

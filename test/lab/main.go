@@ -109,7 +109,9 @@ func run(ctx context.Context, args []string) (err error) {
 	}
 	for _, r := range reports {
 		r.print(os.Stdout)
-		err = errors.Join(err, r.verdict())
+		if ctx.Err() == nil {
+			err = errors.Join(err, r.verdict())
+		}
 	}
 	return err
 }

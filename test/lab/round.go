@@ -57,11 +57,15 @@ var faults = []fault{
 		},
 	},
 	{"PostgreSQL killed", killPostgres, restart},
-	{"cut off, both alive", func(ctx context.Context, c *cluster, primary string) error { return c.net.cut(ctx, primary) },
-		func(ctx context.Context, c *cluster, former string) error { return c.net.mend(ctx, former) }},
+	{
+		"cut off, both alive", func(ctx context.Context, c *cluster, primary string) error { return c.net.cut(ctx, primary) },
+		func(ctx context.Context, c *cluster, former string) error { return c.net.mend(ctx, former) },
+	},
 	{"machine killed", func(_ context.Context, c *cluster, primary string) error { return c.powerOff(primary) }, restart},
-	{"cable out", func(ctx context.Context, c *cluster, primary string) error { return c.net.isolate(ctx, primary) },
-		func(ctx context.Context, c *cluster, former string) error { return c.net.rejoin(ctx, former) }},
+	{
+		"cable out", func(ctx context.Context, c *cluster, primary string) error { return c.net.isolate(ctx, primary) },
+		func(ctx context.Context, c *cluster, former string) error { return c.net.rejoin(ctx, former) },
+	},
 }
 
 // killPostgres ends all of a machine's processes but Patroni.
@@ -114,7 +118,11 @@ func (l *lab) measure(ctx context.Context, synchronous bool, rounds int) (r *rep
 		if err != nil {
 			storm.Stop()
 			r.tally, r.violations = storm.Tally(), storm.Violations()
-			return r, errors.Join(fmt.Errorf("%s, round %d, %s: %w", r.mode(), n+1, f.name, err), errors.New(c.logs()))
+			err = fmt.Errorf("%s, round %d, %s: %w", r.mode(), n+1, f.name, err)
+			if ctx.Err() == nil {
+				err = errors.Join(err, errors.New(c.logs()))
+			}
+			return r, err
 		}
 		r.rounds = append(r.rounds, found)
 		say("  %s", found)

@@ -87,7 +87,8 @@ func (b *builds) make(ctx context.Context) error {
 // checkOut writes the tree of a commit to a directory.
 func checkOut(ctx context.Context, root, commit, to string) error {
 	git := func(args ...string) *exec.Cmd {
-		cmd := exec.CommandContext(ctx, "git", args...)
+		// A clone may belong to somebody else than whom the tests run as.
+		cmd := exec.CommandContext(ctx, "git", append([]string{"-c", "safe.directory=" + root}, args...)...)
 		cmd.Dir = root
 		return cmd
 	}
