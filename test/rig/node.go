@@ -86,7 +86,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 
 // Ready asks the node whether it is.
 func (n *Node) Ready() error {
-	client := http.Client{Timeout: 2 * time.Second}
+	client := http.Client{Timeout: 5 * time.Second}
 	answer, err := client.Get(n.operations + "/readyz")
 	if err != nil {
 		return err
@@ -103,7 +103,7 @@ func (n *Node) Stop() error {
 	if n.process == nil {
 		return nil
 	}
-	if err := n.process.Stop(30 * time.Second); err != nil {
+	if err := n.process.Stop(time.Minute); err != nil {
 		return fmt.Errorf("stop %s: %w:\n%s", n.Name, err, n.process.Tail())
 	}
 	return nil

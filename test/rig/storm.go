@@ -74,8 +74,8 @@ func (s *Storm) Start(ctx context.Context) {
 	}
 }
 
-// Stop ends the storm. A request that is under way is waited for, so that what
-// every client was answered is certain.
+// Stop ends the storm; once more does nothing. A request that is under way is
+// waited for, so that what every client was answered is certain.
 func (s *Storm) Stop() {
 	s.stop()
 	s.ended.Wait()

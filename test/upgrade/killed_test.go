@@ -23,9 +23,7 @@ func TestUpgrade_aKilledMigrationCompletesOnRerun(t *testing.T) {
 		b, url, ctx := binaries(t), storetest.Postgres(t), t.Context()
 		old := newNode(t, "old", b.released, url)
 		must(t, old.Start(ctx))
-		storm, err := rig.Gather(ctx, 8, 20*time.Millisecond, old.URL)
-		must(t, err)
-		storm.Start(ctx)
+		storm := gather(t, 8, old.URL)
 
 		conn, err := pgx.Connect(ctx, url)
 		must(t, err)
@@ -79,9 +77,7 @@ func TestUpgrade_aKilledMigrationCompletesOnRerun(t *testing.T) {
 		b, ctx := binaries(t), t.Context()
 		n := newNode(t, "one", b.released, "")
 		must(t, n.Start(ctx))
-		storm, err := rig.Gather(ctx, 4, 20*time.Millisecond, n.URL)
-		must(t, err)
-		storm.Start(ctx)
+		storm := gather(t, 4, n.URL)
 		must(t, storm.AwaitAnswers(ctx, time.Now(), time.Minute))
 		must(t, n.Stop())
 

@@ -18,7 +18,7 @@ const masterKey = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 
 func newNode(t *testing.T, name, binary, url string) *rig.Node {
 	t.Helper()
-	n, err := rig.NewNode(name, binary, t.TempDir(), "DATABASE_URL="+url, "MASTER_KEY="+masterKey, "DRAIN_DELAY=1s", "LOG_LEVEL=warn")
+	n, err := rig.NewNode(name, binary, t.TempDir(), "DATABASE_URL="+url, "MASTER_KEY="+masterKey, "DRAIN_DELAY=3s", "LOG_LEVEL=warn")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,6 +29,16 @@ func newNode(t *testing.T, name, binary, url string) *rig.Node {
 		}
 	})
 	return n
+}
+
+// gather starts a storm that ends with the test at the latest.
+func gather(t *testing.T, clients int, url string) *rig.Storm {
+	t.Helper()
+	storm, err := rig.Gather(t.Context(), clients, 20*time.Millisecond, url)
+	must(t, err)
+	storm.Start(t.Context())
+	t.Cleanup(storm.Stop)
+	return storm
 }
 
 func must(t *testing.T, err error) {
@@ -53,9 +63,7 @@ func TestUpgrade_rollingUnderLoadFailsNoRequest(t *testing.T) {
 		defer balancer.Close()
 		must(t, balancer.AwaitAll(ctx))
 
-		storm, err := rig.Gather(ctx, 16, 20*time.Millisecond, balancer.URL)
-		must(t, err)
-		storm.Start(ctx)
+		storm := gather(t, 16, balancer.URL)
 		visits := visit(t, balancer.URL)
 		roll := func(n *rig.Node, binary string) {
 			t.Helper()
@@ -92,9 +100,7 @@ func TestUpgrade_rollingUnderLoadFailsNoRequest(t *testing.T) {
 		b, ctx := binaries(t), t.Context()
 		n := newNode(t, "one", b.released, "")
 		must(t, n.Start(ctx))
-		storm, err := rig.Gather(ctx, 8, 20*time.Millisecond, n.URL)
-		must(t, err)
-		storm.Start(ctx)
+		storm := gather(t, 8, n.URL)
 		must(t, storm.AwaitAnswers(ctx, time.Now(), time.Minute))
 		for _, binary := range []string{b.current, b.later, b.released, b.later} {
 			must(t, n.Stop())
@@ -167,11 +173,13 @@ func visit(t *testing.T, url string) (end func() int) {
 			}
 		}
 	})
-	return func() int {
+	end = sync.OnceValue(func() int {
 		close(stop)
 		done.Wait()
 		return visits
-	}
+	})
+	t.Cleanup(func() { end() })
+	return end
 }
 
 func visitOnce(url string) error {
