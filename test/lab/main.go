@@ -68,8 +68,8 @@ func run(ctx context.Context, args []string) (err error) {
 	if err := f.Parse(args); err != nil {
 		return err
 	}
-	if f.NArg() > 0 || o.rounds < 0 || o.control < 0 || o.clients < 2 {
-		return errors.New("want no arguments and at least two --clients")
+	if f.NArg() > 0 || o.rounds < 0 || o.control < 0 || o.rounds+o.control == 0 || o.clients < 2 {
+		return errors.New("want no arguments, a round of either kind and two --clients at least")
 	}
 	postgres, err := findPrograms(ctx)
 	if err != nil {
