@@ -107,6 +107,11 @@ prove-long: ## the same for an hour (AUTHSERVER_PROVE_EFFORT=n for more or less)
 mutants: ## put known bugs back, one at a time, and want each caught (ARGS=-write for the table)
 	@scripts/with-postgres go run ./test/mutants $(ARGS)
 
+.PHONY: lab
+lab: ## kill and cut off databases under a storm of refreshes (root; ARGS="..." go to ./test/lab)
+	@go build -o bin/lab ./test/lab
+	@exec bin/lab $(ARGS)
+
 .PHONY: fuzz
 fuzz: ## run every fuzz test for FUZZTIME (10s)
 	@scripts/fuzz $(FUZZTIME)
