@@ -111,7 +111,7 @@ func (c *configSetIssuer) Run(e *environment) error {
 		return fail(exitNotFound, fmt.Errorf("this database belongs to no installation yet"), "authserver serve --issuer "+c.Issuer)
 	}
 	if !c.Yes {
-		if err := e.confirm(fmt.Sprintf("The issuer is %s. Access tokens signed for it become invalid; sessions stay.", facts.Issuer), c.Issuer); err != nil {
+		if err := e.confirm(fmt.Sprintf("The issuer is %s. Access tokens signed for it become invalid; sessions stay.", facts.Issuer), c.Issuer, ""); err != nil {
 			return err
 		}
 	}

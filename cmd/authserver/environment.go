@@ -167,11 +167,16 @@ func (e *environment) password() (secret.Text, error) {
 }
 
 // confirm asks a person to type a word before something that cannot be undone.
-func (e *environment) confirm(what, word string) error {
+// hint is for whoever did not: a script has another way, or none.
+func (e *environment) confirm(what, word, hint string) error {
 	fmt.Fprintf(e.stderr, "%s\nType %s to go on: ", what, word)
 	line, _ := bufio.NewReader(io.LimitReader(e.stdin, 4096)).ReadString('\n')
 	if strings.TrimSpace(line) != word {
-		return fail(exitFailure, errors.New("nothing was done"), "")
+		fmt.Fprintln(e.stderr)
+		return fail(exitFailure, errors.New("nothing was done"), hint)
 	}
 	return nil
 }
+
+// sayYes is the hint of what may be confirmed beforehand.
+const sayYes = "in a script: the same with --yes"

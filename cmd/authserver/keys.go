@@ -3,9 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
+	"example.com/authserver/internal/admin"
 	"example.com/authserver/internal/app"
 	"example.com/authserver/internal/keys"
 )
@@ -31,6 +34,7 @@ type keyView struct {
 	Until       string `json:"until,omitempty"`
 	PublishedAt string `json:"published_at"`
 	InJWKS      bool   `json:"in_jwks"`
+	HeldBy      *int   `json:"held_by,omitempty"` // verifiers; of keys in the key set
 	MasterKey   string `json:"master_key,omitempty"`
 }
 
@@ -40,9 +44,10 @@ type statusView struct {
 	Default  string            `json:"default_algorithm"`
 	Keys     []keyView         `json:"keys"`
 	Waiting  map[string]string `json:"waiting,omitempty"` // algorithm: signs from
+	Evidence *evidenceView     `json:"verifiers,omitempty"`
 }
 
-func viewStatus(s keys.Status, all bool) statusView {
+func viewStatus(s keys.Status, held keys.Evidence, all bool) statusView {
 	v := statusView{At: instant(s.At), Revision: s.Revision, Default: string(s.Default), Keys: []keyView{}, Waiting: map[string]string{}}
 	for _, l := range s.Keys {
 		if !all && (l.State == keys.Gone || l.State == keys.Revoked) {
@@ -55,6 +60,9 @@ func viewStatus(s keys.Status, all bool) statusView {
 		if !l.MasterID.IsZero() {
 			k.MasterKey = l.MasterID.String()
 		}
+		if n := held.Held[l.KID]; l.InJWKS {
+			k.HeldBy = &n
+		}
 		v.Keys = append(v.Keys, k)
 	}
 	for _, w := range s.Waiting {
@@ -63,34 +71,41 @@ func viewStatus(s keys.Status, all bool) statusView {
 	return v
 }
 
-func (e *environment) printStatus(s keys.Status, all bool) error {
-	v := viewStatus(s, all)
+func (e *environment) printStatus(s keys.Status, evidence keys.Evidence, all bool) error {
+	v := viewStatus(s, evidence, all)
+	if !all {
+		v.Evidence = viewEvidence(evidence)
+	}
 	return e.print(v, func() [][]string {
-		rows := [][]string{{"PURPOSE", "ALGORITHM", "NO", "STATE", "SINCE", "UNTIL", "JWKS", "KID"}}
+		rows := [][]string{{"PURPOSE", "ALGORITHM", "NO", "STATE", "SINCE", "UNTIL", "JWKS", "HELD BY", "KID"}}
 		for _, k := range v.Keys {
-			listed := "no"
+			listed, held := "no", ""
 			if k.InJWKS {
-				listed = "yes"
+				listed, held = "yes", fmt.Sprintf("%d/%d", *k.HeldBy, evidence.Newest+evidence.Older)
 			}
-			rows = append(rows, []string{k.Purpose, k.Algorithm, fmt.Sprint(k.Number), k.State, k.Since, k.Until, listed, k.KID})
+			rows = append(rows, []string{k.Purpose, k.Algorithm, fmt.Sprint(k.Number), k.State, k.Since, k.Until, listed, held, k.KID})
 		}
-		for alg, from := range v.Waiting {
-			if from == "" {
-				from = "its key is not published yet"
+		for _, alg := range slices.Sorted(maps.Keys(v.Waiting)) {
+			says := "signs from " + v.Waiting[alg]
+			if v.Waiting[alg] == "" {
+				says = "its key is about to be published"
 			}
-			rows = append(rows, []string{fmt.Sprintf("%s is configured and signs from %s; until then %s does", alg, from, v.Default)})
+			rows = append(rows, []string{fmt.Sprintf("%s is configured, %s; until then %s does", alg, says, v.Default)})
+		}
+		if v.Evidence != nil {
+			rows = append(rows, evidenceRows(s, evidence)...)
 		}
 		return rows
 	})
 }
 
-// custodian opens the installation and the room of keys over it.
-func (e *environment) custodian(use app.Use) (*keys.Custodian, *app.Installation, error) {
+// vault opens the installation and the keys in it.
+func (e *environment) vault(use app.Use) (admin.Vault, *app.Installation, error) {
 	in, err := e.open(use)
 	if err != nil {
-		return nil, nil, err
+		return admin.Vault{}, nil, err
 	}
-	return keys.NewCustodian(in.Engine.Keys(), in.Masters, e.config.Keys(), time.Now), in, nil
+	return in.Vault(), in, nil
 }
 
 func (e *environment) by() keys.By { return keys.By{Actor: e.actor(), RequestID: e.requestID()} }
@@ -103,17 +118,19 @@ type keysList struct{}
 
 func (c *keysList) Run(e *environment) error { return e.keyTable(true) }
 
+// keyTable prints the timetable; of the keys in use it also tells who holds
+// them.
 func (e *environment) keyTable(all bool) error {
-	custodian, in, err := e.custodian(app.ToOperate)
+	vault, in, err := e.vault(app.ToOperate)
 	if err != nil {
 		return err
 	}
 	defer in.Engine.Close()
-	status, err := custodian.Status(e.ctx)
+	status, evidence, err := vault.Look(e.ctx)
 	if err != nil {
 		return err
 	}
-	return e.printStatus(status, all)
+	return e.printStatus(status, evidence, all)
 }
 
 type keysRotate struct {
@@ -125,6 +142,9 @@ type keysRotate struct {
 }
 
 func (c *keysRotate) Run(e *environment) error {
+	if (c.Cancel || c.Back) && !c.At.IsZero() {
+		return usageError(errors.New("--at goes with neither --cancel nor --back: both act at once"))
+	}
 	if c.Cancel && c.Back || c.Refresh && (c.Cancel || c.Back || c.Algorithm != "" || !c.At.IsZero()) {
 		return usageError(errors.New("--cancel, --back and --refresh exclude each other; --refresh takes nothing else"))
 	}
@@ -135,7 +155,7 @@ func (c *keysRotate) Run(e *environment) error {
 			return usageError(err)
 		}
 	}
-	custodian, in, err := e.custodian(app.ToOperate)
+	vault, in, err := e.vault(app.ToOperate)
 	if err != nil {
 		return err
 	}
@@ -144,14 +164,14 @@ func (c *keysRotate) Run(e *environment) error {
 	switch {
 	case c.Refresh:
 		var one keys.Rotation
-		one, err = custodian.RotateRefresh(e.ctx, e.by())
+		one, err = vault.RotateRefresh(e.ctx, e.by())
 		done = []keys.Rotation{one}
 	case c.Cancel:
-		done, err = custodian.CancelRotation(e.ctx, e.by(), alg)
+		done, err = vault.CancelRotation(e.ctx, e.by(), alg)
 	case c.Back:
-		done, err = custodian.Back(e.ctx, e.by(), alg)
+		done, err = vault.Back(e.ctx, e.by(), alg)
 	default:
-		done, err = custodian.Rotate(e.ctx, e.by(), alg, c.At)
+		done, err = vault.Rotate(e.ctx, e.by(), alg, c.At)
 	}
 	if err != nil {
 		return err
@@ -164,7 +184,7 @@ func (c *keysRotate) Run(e *environment) error {
 		Published bool   `json:"published_now"`
 	}
 	views := make([]view, len(done))
-	status, err := custodian.Status(e.ctx)
+	status, evidence, err := vault.Look(e.ctx)
 	if err != nil {
 		return err
 	}
@@ -176,6 +196,11 @@ func (c *keysRotate) Run(e *environment) error {
 		}
 		views[i] = view{string(r.Algorithm), r.Number, r.KID, instant(r.From), r.Published}
 	}
+	if seen := evidence.Newest + evidence.Older; seen > 0 && !c.Refresh {
+		for _, v := range views {
+			e.say("%d of %d verifiers hold %s; who they are: authserver keys status", evidence.Held[v.KID], seen, v.KID)
+		}
+	}
 	return e.print(views, func() [][]string {
 		rows := [][]string{{"ALGORITHM", "NO", "SIGNS FROM", "KID"}}
 		for _, v := range views {
@@ -185,146 +210,18 @@ func (c *keysRotate) Run(e *environment) error {
 	})
 }
 
-type keysRevoke struct {
-	KID              string `arg:"" help:"The key, as keys list shows it; refresh-N for a refresh root key."`
-	CompromisedStore bool   `help:"The database was read by somebody: do not trust the standby either."`
-	DryRun           bool   `help:"Only say what it would break."`
-	Yes              bool   `help:"Do not ask."`
-}
-
-func (c *keysRevoke) Run(e *environment) error {
-	custodian, in, err := e.custodian(app.ToOperate)
-	if err != nil {
-		return err
-	}
-	defer in.Engine.Close()
-	blast, err := custodian.Blast(e.ctx, c.KID, c.CompromisedStore)
-	if err != nil {
-		return err
-	}
-	if err := e.foretell(in, blast); err != nil {
-		return err
-	}
-	if c.DryRun {
-		return e.printBlast(blast, 0, true)
-	}
-	if !c.Yes {
-		if err := e.confirm("This cannot be undone.", "revoke"); err != nil {
-			return err
-		}
-	}
-	if blast, err = custodian.Revoke(e.ctx, e.by(), c.KID, c.CompromisedStore); err != nil {
-		return err
-	}
-	ended, err := e.endUnderRoots(in, blast.EndFamilies, blast.Settled)
-	if err != nil {
-		return err
-	}
-	return e.printBlast(blast, ended, false)
-}
-
-// foretell says on standard error what a revocation will break.
-func (e *environment) foretell(in *app.Installation, b keys.Blast) error {
-	e.say("key %s (%s %d) is %s", b.KID, b.Algorithm, b.Number, b.State)
-	if !b.TokensUntil.IsZero() {
-		e.say("  tokens it signed are refused by verifiers that fetch the new set; the last of them would have expired at %s", instant(b.TokensUntil))
-		living, err := in.Engine.Sessions().CountLiving(e.ctx, e.config.Refresh(""))
-		if err != nil {
-			return err
-		}
-		e.say("  %d living sessions refresh once and carry on; nobody logs in again", living)
-	}
-	if b.CachesFor > 0 {
-		e.say("  caches may go on accepting forged tokens for %s, and for %s where they cannot reach this server", b.CachesFor, b.CachesForAtWorst)
-	}
-	for _, number := range b.EndFamilies {
-		n, err := in.Engine.Sessions().CountUnderRoot(e.ctx, uint8(number))
-		if err != nil {
-			return err
-		}
-		e.say("  refresh root key %d: %d sessions end", number, n)
-	}
-	switch {
-	case b.Successor != "" && b.SuccessorHeld:
-		e.say("  then %s signs, which verifiers hold already (published %s)", b.Successor, instant(b.SuccessorSince))
-	case b.Successor != "":
-		e.say("  then %s signs, published only at %s", b.Successor, instant(b.SuccessorSince))
-	}
-	for _, kid := range b.Discards {
-		e.say("  %s is discarded, too", kid)
-	}
-	for _, w := range b.Warnings {
-		e.say("  warning: %s", w)
-	}
-	return nil
-}
-
-func (e *environment) printBlast(b keys.Blast, ended int, dry bool) error {
-	v := map[string]any{
-		"kid": b.KID, "algorithm": b.Algorithm, "number": b.Number, "state_before": b.State,
-		"tokens_until": instant(b.TokensUntil), "caches_for_seconds": int(b.CachesFor.Seconds()),
-		"caches_for_at_worst_seconds": int(b.CachesForAtWorst.Seconds()), "successor": b.Successor,
-		"discards": b.Discards, "sessions_ended": ended, "warnings": b.Warnings, "dry_run": dry,
-	}
-	return e.print(v, func() [][]string {
-		switch {
-		case dry:
-			return [][]string{{"dry run: nothing was done"}}
-		case b.Successor == "":
-			return [][]string{{fmt.Sprintf("%s is revoked; sessions ended: %d", b.KID, ended)}}
-		default:
-			return [][]string{{fmt.Sprintf("%s is revoked, %s signs; sessions ended: %d", b.KID, b.Successor, ended)}}
-		}
-	})
-}
-
-// endUnderRoots ends the families whose head is under a root key that was
-// given up: at once, and again when no node can have made one since.
-func (e *environment) endUnderRoots(in *app.Installation, numbers []int, settled time.Time) (int, error) {
-	if len(numbers) == 0 {
-		return 0, nil
-	}
-	total := 0
-	sweep := func() error {
-		for _, number := range numbers {
-			for {
-				n, err := in.Engine.Sessions().EndUnderRoot(e.ctx, uint8(number), floorBatch, e.actor())
-				if err != nil {
-					return err
-				}
-				if total += n; n == 0 {
-					break
-				}
-			}
-		}
-		return nil
-	}
-	if err := sweep(); err != nil {
-		return total, err
-	}
-	if wait := time.Until(settled); wait > 0 {
-		e.say("waiting %s until every node knows", wait.Round(time.Second))
-		select {
-		case <-time.After(wait):
-		case <-e.ctx.Done():
-			return total, e.ctx.Err()
-		}
-	}
-	return total, sweep()
-}
-
 type keysExport struct {
 	KID    string `arg:"" optional:"" help:"One key of the key set; all of them without it."`
 	Format string `enum:"jwks,pem,x509" default:"jwks" help:"jwks, pem or x509."`
 }
 
 func (c *keysExport) Run(e *environment) error {
-	custodian, in, err := e.custodian(app.ToOperate)
+	vault, in, err := e.vault(app.ToOperate)
 	if err != nil {
 		return err
 	}
 	defer in.Engine.Close()
-	out, err := custodian.Export(e.ctx, c.KID, keys.Format(c.Format))
+	out, err := vault.Export(e.ctx, c.KID, keys.Format(c.Format))
 	if err != nil {
 		return err
 	}
@@ -338,12 +235,12 @@ func (c *keysExport) Run(e *environment) error {
 type keysRewrap struct{}
 
 func (c *keysRewrap) Run(e *environment) error {
-	custodian, in, err := e.custodian(app.ToOperate)
+	vault, in, err := e.vault(app.ToOperate)
 	if err != nil {
 		return err
 	}
 	defer in.Engine.Close()
-	n, err := custodian.Rewrap(e.ctx, e.by())
+	n, err := vault.Rewrap(e.ctx, e.by())
 	if err != nil {
 		return err
 	}
@@ -358,19 +255,19 @@ type keysReset struct {
 }
 
 func (c *keysReset) Run(e *environment) error {
-	custodian, in, err := e.custodian(app.ToRescue)
+	vault, in, err := e.vault(app.ToRescue)
 	if err != nil {
 		return err
 	}
 	defer in.Engine.Close()
-	if err := e.confirm("Every signing key is given up and every session ends. Users stay. The issuer is "+e.config.Issuer+".", e.config.Issuer); err != nil {
+	if err := e.confirm("Every signing key is given up and every session ends. Users stay. The issuer is "+e.config.Issuer+".", e.config.Issuer, ""); err != nil {
 		return err
 	}
-	reset, err := custodian.ResetMasterKeyLost(e.ctx, e.by())
+	reset, err := vault.ResetMasterKeyLost(e.ctx, e.by())
 	if err != nil {
 		return err
 	}
-	ended, err := e.endUnderRoots(in, reset.EndFamilies, reset.Settled)
+	ended, err := e.endUnderRoots(vault, reset.EndFamilies, reset.Settled)
 	if err != nil {
 		return err
 	}

@@ -138,7 +138,7 @@ func (c *sessionsRevoke) raiseFloor(e *environment, in *app.Installation) error 
 		return err
 	}
 	if !c.Yes {
-		if err := e.confirm(fmt.Sprintf("This ends every session of everybody that began before %s.", instant(before)), "revoke"); err != nil {
+		if err := e.confirm(fmt.Sprintf("This ends every session of everybody that began before %s.", instant(before)), "revoke", sayYes); err != nil {
 			return err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"example.com/authserver/internal/account"
 	"example.com/authserver/internal/app"
+	"example.com/authserver/internal/fault"
 	"example.com/authserver/internal/secret"
 )
 
@@ -202,15 +203,14 @@ func (e *environment) setRole(name, role string, granted bool) error {
 		return usageError(err)
 	}
 	return e.withUser(name, func(in *app.Installation, u account.User) error {
-		if granted && !contains(u.Roles, role) {
-			if err := account.CheckRoles(append(u.Roles, role)); err != nil {
-				return fail(exitConflict, err, "authserver users ungrant "+u.Email+" --role ...")
-			}
+		after, err := account.SetRole(e.ctx, in.Engine.Accounts(), u.ID, role, granted, e.actor(), e.requestID())
+		if fault.Is(err, fault.Conflict) {
+			return fail(exitConflict, err, "authserver users ungrant "+u.Email+" --role ...")
 		}
-		if err := in.Engine.Accounts().SetRole(e.ctx, u.ID, role, granted, e.actor(), e.requestID()); err != nil {
+		if err != nil {
 			return err
 		}
-		return e.printFresh(in, u)
+		return e.printUser(after)
 	})
 }
 

@@ -12,7 +12,9 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"time"
 
+	"example.com/authserver/internal/admin"
 	"example.com/authserver/internal/config"
 	"example.com/authserver/internal/keys"
 	"example.com/authserver/internal/secret"
@@ -215,4 +217,13 @@ func (in *Installation) masterKey(mayMake bool) (key secret.Bytes, made bool, er
 func (in *Installation) missingMasterKey(facts store.Facts) error {
 	return fmt.Errorf("%w: this database was founded with master key %s, and %s does not hold it",
 		keys.ErrMasterKey, keys.MasterID(facts.MasterID), in.Config.MasterKeyPath())
+}
+
+// Vault is the room of an operator's acts on keys.
+func (in *Installation) Vault() admin.Vault {
+	c := in.Config
+	return admin.Vault{
+		Custodian: keys.NewCustodian(in.Engine.Keys(), in.Masters, c.Keys(), time.Now),
+		Verifiers: in.Engine.Verifiers(), Sessions: in.Engine.Sessions(), Policy: c.Keys(), Refresh: c.Refresh(config.FirstParty),
+	}
 }

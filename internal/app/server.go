@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"example.com/authserver/internal/account"
+	"example.com/authserver/internal/audit"
 	"example.com/authserver/internal/config"
 	"example.com/authserver/internal/httpd"
 	"example.com/authserver/internal/id"
@@ -19,6 +21,7 @@ import (
 	"example.com/authserver/internal/obs"
 	"example.com/authserver/internal/password"
 	"example.com/authserver/internal/refresh"
+	"example.com/authserver/internal/revocation"
 	"example.com/authserver/internal/token"
 )
 
@@ -26,6 +29,8 @@ import (
 type Server struct {
 	in     *Installation
 	ring   *keys.Ring
+	feed   *revocation.Feed
+	roll   *keys.Roll
 	http   *httpd.Server
 	chores *obs.Chores
 }
@@ -50,26 +55,38 @@ func New(ctx context.Context, in *Installation, log *slog.Logger) (*Server, erro
 
 	rotator := refresh.NewRotator(in.Engine.Families(), ring, c.Refresh, ring.Now, metrics)
 	hearing.rotator.Store(rotator)
-	desk := login.NewDesk(in.Engine.Logins(), in.Engine.Accounts(), in.Engine.Sessions(), in.Engine.Ledger(), hasher, rules, ring, c.Login(), metrics)
+	logins := c.Login()
+	if c.StatusLists() {
+		logins.StatusIndex = revocation.NewIndexes(in.Engine.Revocations()).Take
+	}
+	desk := login.NewDesk(in.Engine.Logins(), in.Engine.Accounts(), in.Engine.Sessions(), in.Engine.Ledger(), hasher, rules, ring, logins, metrics)
 	registry := account.NewRegistry(in.Engine.Accounts(), in.Engine.Ledger(), hasher, rules, c.Accounts())
 	minter := token.NewMinter(ring, c.Tokens())
+	feed := revocation.NewFeed(in.Engine.Revocations(), ring, c.Revocations(), ring.Now, metrics)
+	if err := feed.Read(ctx); err != nil {
+		return nil, err
+	}
 
 	metrics.WatchPool(in.Engine.Pool)
 	metrics.WatchHashing(hasher.Inside, hasher.Waiting)
 	metrics.WatchKeys(ring.Status)
+	metrics.WatchFeed(feed.Status)
+	roll := keys.NewRoll(ring, in.Engine.Verifiers())
+	metrics.WatchVerifiers(roll.Evidence, roll.Missed)
 	server, err := httpd.New(httpd.Config{
 		Issuer: c.Issuer, Audience: c.Audiences(), Client: config.FirstParty,
 		AllowedOrigins: c.AllowedOrigins, TrustedProxies: c.Proxies(), FirstPartyAPI: c.FirstPartyAPI == "on",
 		Refresh:    c.Refresh,
 		DrainDelay: c.DrainDelay, AdminExpose: c.AdminExpose, AdminHosts: c.AdminHosts,
 	}, httpd.Rooms{
-		Ring: ring, Registry: registry, Desk: desk, Rotator: rotator, Minter: minter, Sessions: in.Engine.Sessions(),
+		Ring: ring, Feed: feed, Registry: registry, Desk: desk, Rotator: rotator, Minter: minter, Sessions: in.Engine.Sessions(), Roll: roll,
+		Accounts: in.Engine.Accounts(), Audit: in.Engine.Audit(), Vault: in.Vault(),
 		Ping: in.Engine.Ping, Metrics: metrics.Handler(), Observer: metrics, Log: log,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &Server{in: in, ring: ring, http: server, chores: obs.NewChores(metrics)}, nil
+	return &Server{in: in, ring: ring, feed: feed, roll: roll, http: server, chores: obs.NewChores(metrics)}, nil
 }
 
 // hearing passes on to the rotator whether the store answers: the ring asks it
@@ -93,17 +110,16 @@ func (s *Server) Run(ctx context.Context, public, operations net.Listener) error
 	// Housekeeping goes on while requests drain: a node whose ring grows old
 	// could not sign for them.
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
-	housekeeping := make(chan struct{})
-	go func() {
-		defer close(housekeeping)
-		jobs.Run(background, s.in.Engine.Leases(), id.NewRequest(), s.housework(), s.chores)
-	}()
+	var housekeeping sync.WaitGroup
+	housekeeping.Go(func() { jobs.Run(background, s.in.Engine.Leases(), id.NewRequest(), s.housework(), s.chores) })
+	housekeeping.Go(func() { s.feed.Run(background) })
+	housekeeping.Go(func() { s.roll.Run(background) })
 	ring := make(chan error, 1)
 	go func() { ring <- s.ring.Run(background) }()
 
 	err := s.http.Serve(ctx, public, operations)
 	stop()
-	<-housekeeping
+	housekeeping.Wait()
 	return errors.Join(err, <-ring)
 }
 
@@ -141,8 +157,16 @@ func (s *Server) housework() []jobs.Job {
 			n, err := engine.Sessions().EndBelowFloor(ctx, sweepBatch)
 			return n == sweepBatch, err
 		}},
+		sweep("revocations", time.Minute, func(ctx context.Context) (int, error) { return engine.Revocations().Sweep(ctx, sweepBatch) }),
+		{Name: "roots", Every: time.Minute, Do: func(ctx context.Context) (bool, error) {
+			_, err := s.in.Vault().FinishRoots(ctx, audit.BySystem)
+			return false, err
+		}},
 		sweep("budgets", 5*time.Minute, func(ctx context.Context) (int, error) { return engine.Ledger().SweepBudgets(ctx, sweepBatch) }),
 		sweep("networks", time.Hour, func(ctx context.Context) (int, error) { return engine.Logins().SweepNetworks(ctx, sweepBatch) }),
+		sweep("verifiers", time.Hour, func(ctx context.Context) (int, error) {
+			return engine.Verifiers().SweepVerifiers(ctx, keys.KeepVerifiers, keys.MostVerifiers, sweepBatch)
+		}),
 		sweep("audit", time.Hour, func(ctx context.Context) (int, error) { return engine.SweepAudit(ctx, c.AuditRetention, sweepBatch) }),
 	}
 }

@@ -54,7 +54,8 @@ type Event struct {
 	ID   id.Event
 	At   time.Time // the store's clock; the store sets it when zero
 	Kind Kind
-	// Actor is who acted: "user", "system" or "operator:<name>".
+	// Actor is who acted: "user", "system", "operator:<name>" on the host or
+	// "admin:<user id>" through the admin API.
 	Actor     string
 	User      id.User    // zero where no user is concerned
 	Session   id.Session // zero where no session is concerned
@@ -68,6 +69,9 @@ const (
 	ByUser   = "user"
 	BySystem = "system"
 )
+
+// ByAdmin names an administrator who acted through the admin API.
+func ByAdmin(u id.User) string { return "admin:" + u.String() }
 
 // Filter selects events; zero fields select everything.
 type Filter struct {

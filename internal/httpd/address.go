@@ -3,6 +3,8 @@ package httpd
 import (
 	"net/http"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/go-chi/chi/v5/middleware"
 )
@@ -63,4 +65,40 @@ func bits(a netip.Addr) string {
 		return "32"
 	}
 	return "128"
+}
+
+// readerOf is clientOf for the key set, where no middleware has been: it finds
+// the same client as forwarded does and takes no memory for it.
+func (s *Server) readerOf(r *http.Request) netip.Addr {
+	peer := peerOf(r)
+	if !s.trusts(peer) {
+		return peer
+	}
+	for _, line := range slices.Backward(r.Header["X-Forwarded-For"]) {
+		for more := true; more; {
+			var hop string
+			line, hop, more = cutLast(line)
+			if hop == "" {
+				continue
+			}
+			found, err := netip.ParseAddr(hop)
+			if err != nil {
+				return peer
+			}
+			if found = found.Unmap().WithZone(""); !s.trusts(found) {
+				return found
+			}
+		}
+	}
+	return peer
+}
+
+// cutLast takes the last entry off a list with commas; more says whether there
+// are others before it.
+func cutLast(list string) (rest, last string, more bool) {
+	at := strings.LastIndexByte(list, ',')
+	if at < 0 {
+		return "", strings.TrimSpace(list), false
+	}
+	return list[:at], strings.TrimSpace(list[at+1:]), true
 }

@@ -1,10 +1,14 @@
 package httpd_test
 
 import (
+	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"example.com/authserver/internal/httpd"
 )
 
 // What the middleware and the door cost a refresh, without signing and without
@@ -42,4 +46,40 @@ func serveOnce(handler http.Handler, body string) int {
 	w := httptest.NewRecorder()
 	handler.ServeHTTP(w, r)
 	return w.Code
+}
+
+// The key set as a verifier fetches it that the node knows, beside a handler
+// that writes the same bytes and nothing else.
+func BenchmarkKeySet(b *testing.B) {
+	clock := newClock()
+	h := build(b, clock, openSQLite(b, clock))
+	h.rooms.Log = slog.New(slog.DiscardHandler)
+	quiet, err := httpd.New(h.config, h.rooms)
+	if err != nil {
+		b.Fatal(err)
+	}
+	set, err := h.ring.JWKS()
+	if err != nil {
+		b.Fatal(err)
+	}
+	bare := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header()["Content-Type"] = []string{"application/jwk-set+json"}
+		_, _ = w.Write(set.Body)
+	})
+	for name, handler := range map[string]http.Handler{"server": quiet.Public(), "bare": bare} {
+		b.Run(name, func(b *testing.B) {
+			s := httptest.NewServer(handler)
+			defer s.Close()
+			b.RunParallel(func(p *testing.PB) {
+				for p.Next() {
+					resp, err := s.Client().Get(s.URL + "/.well-known/jwks.json")
+					if err != nil {
+						b.Fatal(err)
+					}
+					_, _ = io.Copy(io.Discard, resp.Body)
+					resp.Body.Close()
+				}
+			})
+		})
+	}
 }

@@ -2,6 +2,7 @@ package httpd
 
 import (
 	"net/http"
+	"net/netip"
 	"strconv"
 )
 
@@ -21,3 +22,6 @@ func HintsTold(n int) (told int) {
 	}
 	return told
 }
+
+// ReaderOf is whom the key set takes a request to be from.
+func (s *Server) ReaderOf(r *http.Request) netip.Addr { return s.readerOf(r) }

@@ -26,19 +26,12 @@ func (s *Server) Operations(addr net.Addr) http.Handler {
 	mux.Method("GET", "/readyz", wire.Handler(s.health.ready))
 	mux.Method("GET", "/metrics", s.rooms.Metrics)
 
-	exposed := onLoopback(addr) || slices.Contains(s.config.AdminExpose, "pprof")
-	guard := func(h http.HandlerFunc) http.Handler {
-		return wire.Handler(func(_ *wire.Scope, w http.ResponseWriter, r *http.Request) error {
-			if !exposed {
-				return fault.New(fault.NotFound, "Off loopback this listener serves health and metrics only, unless AUTHSERVER_ADMIN_EXPOSE names pprof.")
-			}
-			if !s.knowsHost(r.Host) {
-				return fault.New(fault.Forbidden, "The request came under the host %.128q; want an IP address, localhost or one of AUTHSERVER_ADMIN_HOSTS.", r.Host).WithReason("host")
-			}
-			h.ServeHTTP(w, r)
-			return nil
-		})
-	}
+	mux.Group(func(r chi.Router) {
+		r.Use(s.guard(addr, "admin"))
+		s.admin.Routes(r)
+	})
+	profiles := s.guard(addr, "pprof")
+	guard := func(h http.HandlerFunc) http.Handler { return profiles(h) }
 	mux.Method("GET", "/debug/pprof/", guard(pprof.Index))
 	mux.Method("GET", "/debug/pprof/cmdline", guard(pprof.Cmdline))
 	mux.Method("GET", "/debug/pprof/profile", guard(pprof.Profile))
@@ -46,6 +39,25 @@ func (s *Server) Operations(addr net.Addr) http.Handler {
 	mux.Method("GET", "/debug/pprof/trace", guard(pprof.Trace))
 	mux.Method("GET", "/debug/pprof/{profile}", guard(pprof.Index))
 	return mux
+}
+
+// guard serves what stands behind it on loopback, and elsewhere only where the
+// configuration exposes it by that name; in either case only under a host name
+// that is known.
+func (s *Server) guard(addr net.Addr, name string) func(http.Handler) http.Handler {
+	exposed := onLoopback(addr) || slices.Contains(s.config.AdminExpose, name)
+	return func(next http.Handler) http.Handler {
+		return wire.Handler(func(_ *wire.Scope, w http.ResponseWriter, r *http.Request) error {
+			if !exposed {
+				return fault.New(fault.NotFound, "Off loopback this listener serves health and metrics only, unless AUTHSERVER_ADMIN_EXPOSE names %s.", name)
+			}
+			if !s.knowsHost(r.Host) {
+				return fault.New(fault.Forbidden, "The request came under the host %.128q; want an IP address, localhost or one of AUTHSERVER_ADMIN_HOSTS.", r.Host).WithReason("host")
+			}
+			next.ServeHTTP(w, r)
+			return nil
+		})
+	}
 }
 
 func onLoopback(addr net.Addr) bool {

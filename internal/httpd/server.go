@@ -15,12 +15,16 @@ import (
 	"github.com/rs/cors"
 
 	"example.com/authserver/internal/account"
+	"example.com/authserver/internal/admin"
+	"example.com/authserver/internal/audit"
+	"example.com/authserver/internal/httpd/adminapi"
 	"example.com/authserver/internal/httpd/authapi"
 	"example.com/authserver/internal/httpd/wire"
 	"example.com/authserver/internal/keys"
 	"example.com/authserver/internal/limit"
 	"example.com/authserver/internal/login"
 	"example.com/authserver/internal/refresh"
+	"example.com/authserver/internal/revocation"
 	"example.com/authserver/internal/session"
 	"example.com/authserver/internal/token"
 )
@@ -48,7 +52,7 @@ type Config struct {
 	// 30 s.
 	DrainBound time.Duration
 
-	AdminExpose []string // what is served off loopback besides health and metrics: "pprof"
+	AdminExpose []string // what is served off loopback besides health and metrics: "admin", "pprof"
 	AdminHosts  []string // host names that may ask for it, besides localhost and IP addresses
 
 	// EdgeRate and EdgeBurst bound the requests of one network, refreshes and
@@ -66,6 +70,13 @@ type Rooms struct {
 	Rotator  *refresh.Rotator
 	Minter   *token.Minter
 	Sessions session.Store
+	Feed     *revocation.Feed
+	Roll     *keys.Roll // notes who fetches the key set; nil: nobody does
+
+	// What the admin API calls besides.
+	Accounts account.Store
+	Audit    audit.Store
+	Vault    admin.Vault
 
 	Ping     func(context.Context) error // asks the database one trivial question
 	Metrics  http.Handler                // answers /metrics
@@ -98,13 +109,15 @@ type Server struct {
 	edge       *limit.Pace[string] // bounds the requests of one network
 	health     health
 	draining   atomic.Bool
+	ending     chan struct{} // closed when streams have to end
 
 	public http.Handler
+	admin  *adminapi.Door
 }
 
 // New returns a server. An error names what is missing or wrong.
 func New(c Config, r Rooms) (*Server, error) {
-	if r.Ping == nil || r.Metrics == nil || r.Observer == nil || r.Log == nil || r.Ring == nil {
+	if r.Ping == nil || r.Metrics == nil || r.Observer == nil || r.Log == nil || r.Ring == nil || r.Feed == nil {
 		return nil, errors.New("httpd: a room is missing")
 	}
 	issuer, err := url.Parse(c.Issuer)
@@ -113,11 +126,17 @@ func New(c Config, r Rooms) (*Server, error) {
 	}
 	s := &Server{
 		config: c, rooms: r, issuerHost: issuer.Host, hsts: issuer.Scheme == "https",
-		site: &wire.Site{Issuer: c.Issuer, Log: r.Log, RetrySpread: max(0, defaulted(c.RetryJitter, 4*time.Second))},
-		edge: limit.NewPace[string](defaulted(c.EdgeRate, 5000), defaulted(c.EdgeBurst, 10000)),
+		site:   &wire.Site{Issuer: c.Issuer, Log: r.Log, RetrySpread: max(0, defaulted(c.RetryJitter, 4*time.Second))},
+		edge:   limit.NewPace[string](defaulted(c.EdgeRate, 5000), defaulted(c.EdgeBurst, 10000)),
+		ending: make(chan struct{}),
 	}
 	s.health = health{ring: r.Ring, ping: r.Ping, draining: &s.draining}
 	if err := s.trustOrigins(issuer.Scheme + "://" + issuer.Host); err != nil {
+		return nil, err
+	}
+	if s.admin, err = adminapi.New(adminapi.Config{Issuer: c.Issuer, Refresh: c.Refresh}, adminapi.Rooms{
+		Ring: r.Ring, Accounts: r.Accounts, Sessions: r.Sessions, Audit: r.Audit, Vault: r.Vault,
+	}); err != nil {
 		return nil, err
 	}
 	set := newKeySet(s)
@@ -161,9 +180,9 @@ func (s *Server) listen(h http.Handler, read, write time.Duration) *http.Server 
 
 // Serve answers on both listeners until ctx ends, and then stops without
 // cutting a request off: /readyz says 503 at once, answers ask clients to close
-// their connections, new requests are answered for DrainDelay more, and those
-// under way then get DrainBound to finish. operations may be nil. A request's
-// own context does not end with ctx.
+// their connections, new requests are answered for DrainDelay more, streams end
+// then, and requests under way get DrainBound to finish. operations may be nil.
+// A request's own context does not end with ctx. It is called once.
 func (s *Server) Serve(ctx context.Context, public, operations net.Listener) error {
 	servers := []*http.Server{s.listen(s.public, readTimeout, writeTimeout)}
 	listeners := []net.Listener{public}
@@ -188,6 +207,7 @@ func (s *Server) Serve(ctx context.Context, public, operations net.Listener) err
 	case cause = <-failed:
 		s.draining.Store(true)
 	}
+	close(s.ending)
 	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), defaulted(s.config.DrainBound, drainBound))
 	defer cancel()
 	for _, server := range servers { // the public one first, so that health is told to the end

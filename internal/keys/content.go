@@ -155,6 +155,9 @@ func (c *content) signer(alg Algorithm, configured []Algorithm, now time.Time) *
 type JWKS struct {
 	Body []byte // application/jwk-set+json; must not be changed
 	ETag string // strong, with its quotes
+	// ChangedAt is when a signing key was last published or revoked: of two
+	// sets the one that knows more has the later instant.
+	ChangedAt time.Time
 }
 
 // rendering is the key set between two changes by the clock.
@@ -197,7 +200,7 @@ func (c *content) set(now time.Time) JWKS {
 	if len(keys) > 0 {
 		body := writeSet(keys)
 		sum := sha256.Sum256(body)
-		fresh.set = JWKS{Body: body, ETag: `"` + b64.EncodeToString(sum[:16]) + `"`}
+		fresh.set = JWKS{Body: body, ETag: `"` + b64.EncodeToString(sum[:16]) + `"`, ChangedAt: changedAt(c.stored)}
 	}
 	c.rendered.Store(fresh)
 	return fresh.set

@@ -68,6 +68,16 @@ func TestCancelRotation_putsTheStandbyBackOnItsTimetable(t *testing.T) {
 	if err != nil || len(got) != 1 || !got[0].From.Equal(epoch.Add(2160*time.Hour)) {
 		t.Fatalf("%+v (%v)", got, err)
 	}
+	// One that was put off goes back to the same date.
+	if _, err := d.custodian.Rotate(t.Context(), operator, ES256, epoch.Add(9000*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := d.custodian.CancelRotation(t.Context(), operator, ES256); err != nil || !got[0].From.Equal(epoch.Add(2160*time.Hour)) {
+		t.Fatalf("%+v (%v)", got, err)
+	}
+	if _, err := d.custodian.CancelRotation(t.Context(), operator, ""); !fault.Is(err, fault.Conflict) {
+		t.Fatalf("nothing is left to cancel: %v", err)
+	}
 	d.after(t, 48*time.Hour)
 	if d.signing(t, ES256) != first {
 		t.Fatal("the canceled rotation took place")

@@ -117,6 +117,9 @@ func (p Policy) poll() time.Duration { return min(time.Second, p.MaxAge/4) }
 // even where a shared cache and then a verifier hold it for max-age each.
 func (p Policy) staleWhileRevalidate() time.Duration { return min(p.MaxAge, p.Lead-2*p.MaxAge) }
 
+// cachedFor is how long a cache that obeys the header may answer on its own.
+func (p Policy) cachedFor() time.Duration { return p.MaxAge + p.staleWhileRevalidate() }
+
 // staleIfError is for how long a cache may answer while the server cannot.
 func (p Policy) staleIfError() time.Duration { return min(day, p.Lead) }
 

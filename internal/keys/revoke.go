@@ -159,7 +159,7 @@ func (c *Custodian) blast(target Life, state State, now time.Time) Blast {
 		b.EndFamilies, b.Settled = []int{k.Number}, now.Add(rootLead)
 		return b
 	}
-	b.CachesFor = c.policy.MaxAge + c.policy.staleWhileRevalidate()
+	b.CachesFor = c.policy.cachedFor()
 	b.CachesForAtWorst = c.policy.MaxAge + c.policy.staleIfError()
 	b.warn("Caches that obey the header take tokens of this key, forged ones too, for %s more; verifiers that follow the revocation feed stop within seconds; those that never fetch the key set again must be restarted.", b.CachesFor)
 	switch state {

@@ -57,9 +57,13 @@ func (c *Custodian) Rotate(ctx context.Context, by By, a Algorithm, at time.Time
 	return out, err
 }
 
-// CancelRotation puts standbys that an operator brought forward back on their
-// timetable: their predecessor's date plus RotateEvery, or, where that has
-// passed, RotateEvery from now. It is a conflict when no standby was.
+// onTime is how far a standby's date may be behind its timetable without
+// anybody having asked for it: making a key takes its time.
+const onTime = time.Minute
+
+// CancelRotation puts standbys that an operator brought forward or put off back
+// on their timetable: their predecessor's date plus RotateEvery, or, where that
+// has passed, RotateEvery from now. It is a conflict when no standby was.
 func (c *Custodian) CancelRotation(ctx context.Context, by By, a Algorithm) ([]Rotation, error) {
 	algorithms, err := c.chosen(a)
 	if err != nil {
@@ -81,7 +85,7 @@ func (c *Custodian) CancelRotation(ctx context.Context, by By, a Algorithm) ([]R
 			if !from.After(now) {
 				from = now.Add(c.policy.RotateEvery)
 			}
-			if !standby.ActiveFrom.Before(from) {
+			if late := standby.ActiveFrom.Sub(from); late >= 0 && late <= onTime {
 				continue
 			}
 			k := standby.Key

@@ -7,6 +7,8 @@ type Status struct {
 	At       time.Time
 	Revision int64
 	MasterID MasterID
+	// ChangedAt is when a signing key was last published or revoked.
+	ChangedAt time.Time
 	// Default is the algorithm that access tokens get now.
 	Default Algorithm
 	Keys    []Line
@@ -37,7 +39,7 @@ type Waiting struct {
 }
 
 func statusOf(ring StoredRing, now time.Time, p Policy) Status {
-	s := Status{At: now.UTC(), Revision: ring.Revision, MasterID: ring.MasterID}
+	s := Status{At: now.UTC(), Revision: ring.Revision, MasterID: ring.MasterID, ChangedAt: changedAt(ring)}
 	lives := Timeline(ring.Keys, p)
 	for _, l := range lives {
 		s.Keys = append(s.Keys, l.line(now))

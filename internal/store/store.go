@@ -16,6 +16,7 @@ import (
 	"example.com/authserver/internal/limit"
 	"example.com/authserver/internal/login"
 	"example.com/authserver/internal/refresh"
+	"example.com/authserver/internal/revocation"
 	"example.com/authserver/internal/session"
 )
 
@@ -29,6 +30,8 @@ type Engine interface {
 	Accounts() account.Store
 	Logins() login.Store
 	Keys() keys.Store
+	Revocations() revocation.Store
+	Verifiers() keys.VerifierStore
 	Audit() audit.Store
 	Ledger() limit.Ledger
 	Leases() Leases

@@ -32,7 +32,10 @@ import (
 //	! json PATH                  it does not exist
 //	save VAR PATH                keep a member in $VAR
 //	saveheader VAR NAME REGEXP   keep the first group of a header
+//	savefile VAR FILE            keep the first line of a file, or of stdout
+//	eventually REGEXP COMMAND    run a command until its output matches
 //	ops PATH                     GET on the operations listener
+//	ops [-H 'Name: value'] METHOD PATH [BODY]
 //	pause DURATION
 //	log REGEXP                   the server's log so far matches
 func TestScripts(t *testing.T) {
@@ -47,7 +50,7 @@ func TestScripts(t *testing.T) {
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
 					"server": cmdServer, "terminate": cmdTerminate, "http": cmdHTTP, "ops": cmdOps, "status": cmdStatus, "code": cmdCode,
 					"header": cmdHeader, "body": cmdBody, "json": cmdJSON, "save": cmdSave, "saveheader": cmdSaveHeader,
-					"pause": cmdPause, "log": cmdLog,
+					"savefile": cmdSaveFile, "eventually": cmdEventually, "pause": cmdPause, "log": cmdLog,
 				},
 			})
 		})
@@ -117,6 +120,22 @@ func cmdTerminate(ts *testscript.TestScript, neg bool, _ []string) {
 func cmdHTTP(ts *testscript.TestScript, neg bool, args []string) {
 	noNeg(ts, neg, "http")
 	s := of(ts)
+	s.last = request(ts, s.node.URL, args)
+	ts.Logf("%s", s.last)
+}
+
+func cmdOps(ts *testscript.TestScript, neg bool, args []string) {
+	noNeg(ts, neg, "ops")
+	s := of(ts)
+	if len(args) == 1 {
+		args = []string{"GET", args[0]}
+	}
+	s.last = request(ts, s.node.Ops, args)
+	ts.Logf("%.300s", s.last)
+}
+
+// request sends [-H 'Name: value'] METHOD PATH [BODY].
+func request(ts *testscript.TestScript, base string, args []string) answer {
 	var header []string
 	for len(args) > 1 && args[0] == "-H" {
 		name, value, ok := strings.Cut(args[1], ":")
@@ -136,19 +155,9 @@ func cmdHTTP(ts *testscript.TestScript, neg bool, args []string) {
 			body = ts.ReadFile(args[2][1:])
 		}
 	}
-	a, err := call(args[0], s.node.URL+args[1], body, header...)
+	a, err := call(args[0], base+args[1], body, header...)
 	ts.Check(err)
-	s.last = a
-	ts.Logf("%s", a)
-}
-
-func cmdOps(ts *testscript.TestScript, neg bool, args []string) {
-	noNeg(ts, neg, "ops")
-	s := of(ts)
-	a, err := call("GET", s.node.Ops+args[0], nil)
-	ts.Check(err)
-	s.last = a
-	ts.Logf("%.300s", a)
+	return a
 }
 
 func cmdStatus(ts *testscript.TestScript, neg bool, args []string) {
@@ -280,6 +289,29 @@ func cmdSaveHeader(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%s is %q; want a group of %s", args[1], text, args[2])
 	}
 	ts.Setenv(args[0], m[1])
+}
+
+func cmdSaveFile(ts *testscript.TestScript, neg bool, args []string) {
+	noNeg(ts, neg, "savefile")
+	first, _, _ := strings.Cut(ts.ReadFile(args[1]), "\n")
+	ts.Setenv(args[0], first)
+}
+
+// cmdEventually waits for what happens in the background of the server.
+func cmdEventually(ts *testscript.TestScript, neg bool, args []string) {
+	noNeg(ts, neg, "eventually")
+	re, err := regexp.Compile(args[0])
+	ts.Check(err)
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		err := ts.Exec(args[1], args[2:]...)
+		out := ts.ReadFile("stdout")
+		if err == nil && re.MatchString(out) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("in 30s the output did not match %s: %v\n%s", args[0], err, out)
+		}
+	}
 }
 
 func cmdPause(ts *testscript.TestScript, neg bool, args []string) {
