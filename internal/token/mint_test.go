@@ -15,10 +15,10 @@ import (
 	"example.com/authserver/internal/token"
 )
 
-// oneKey is a ring with one key.
-type oneKey struct{ key *ecdsa.PrivateKey }
+// ringOfOne is a ring with one key.
+type ringOfOne struct{ key *ecdsa.PrivateKey }
 
-func (k oneKey) Signer(keys.Algorithm) (string, jwt.SigningMethod, crypto.Signer, error) {
+func (k ringOfOne) Signer(keys.Algorithm) (string, jwt.SigningMethod, crypto.Signer, error) {
 	return "the-kid", jwt.SigningMethodES256, k.key, nil
 }
 
@@ -29,7 +29,7 @@ func TestMint_whatVerifiersRelyOn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	minter := token.NewMinter(oneKey{key}, token.Policy{Issuer: "https://auth.example.com", TTL: 10 * time.Minute})
+	minter := token.NewMinter(ringOfOne{key}, token.Policy{Issuer: "https://auth.example.com", TTL: 10 * time.Minute})
 	now := time.Date(2026, time.November, 1, 12, 0, 0, 999_999_000, time.UTC)
 	for _, c := range []struct {
 		name         string
