@@ -74,18 +74,20 @@ func TestKills_atNamedPoints(t *testing.T) {
 		proxy := faultproxy.New(t, database)
 		n := newNode(t, "DATABASE_URL="+proxy.URL, "MASTER_KEY="+masterKey, "LOG_LEVEL=error").start()
 		const batch = "refresh.rotate_batch"
+		at := func(d faultproxy.Direction, kind byte) func(faultproxy.Message) bool {
+			return func(m faultproxy.Message) bool { return m.Direction == d && m.Kind == kind && m.Label == batch }
+		}
 		for _, point := range []struct {
-			name  string
-			to    faultproxy.Direction
-			kind  byte
-			label string
+			name   string
+			fits   func(faultproxy.Message) bool
+			logout bool
 		}{
-			{"before the statement is sent", faultproxy.ToServer, 'B', batch},
-			{"before the commit of a batch is sent", faultproxy.ToServer, 'S', batch},
-			{"after the commit of a batch, before its rows come back", faultproxy.ToClient, '2', batch},
-			{"after the commit of a batch, before the end of its answer", faultproxy.ToClient, 'Z', batch},
-			{"before a COMMIT is sent", faultproxy.ToServer, 'Q', "commit"},
-			{"after a COMMIT, before its answer", faultproxy.ToClient, 'C', "commit"},
+			{name: "before the statement is sent", fits: at(faultproxy.ToServer, 'B')},
+			{name: "before the commit of a batch is sent", fits: at(faultproxy.ToServer, 'S')},
+			{name: "after the statement of a batch, before its rows come back", fits: at(faultproxy.ToClient, '2')},
+			{name: "after the commit of a batch, before the end of its answer", fits: at(faultproxy.ToClient, 'Z')},
+			{name: "before a COMMIT is sent", fits: faultproxy.Message.Commits, logout: true},
+			{name: "after a COMMIT, before its answer", fits: faultproxy.Message.Committed, logout: true},
 		} {
 			h := newCrowd(t, []*node{n}, 1).holders[0]
 			if err := h.Refresh(t.Context()); err != nil {
@@ -94,7 +96,7 @@ func TestKills_atNamedPoints(t *testing.T) {
 			release, met := make(chan struct{}), make(chan struct{})
 			held := false
 			proxy.Arm(func(m faultproxy.Message) faultproxy.Act {
-				if held || m.Direction != point.to || m.Kind != point.kind || m.Label != point.label {
+				if held || !point.fits(m) {
 					return faultproxy.Act{}
 				}
 				held = true
@@ -102,10 +104,10 @@ func TestKills_atNamedPoints(t *testing.T) {
 				return faultproxy.Hold(release)
 			})
 			done := make(chan error, 1)
-			if point.label == batch {
-				go func() { done <- h.Refresh(t.Context()) }()
-			} else {
+			if point.logout {
 				go func() { done <- n.logOut(t.Context(), h.Token) }()
+			} else {
+				go func() { done <- h.Refresh(t.Context()) }()
 			}
 			select {
 			case <-met:
@@ -120,9 +122,9 @@ func TestKills_atNamedPoints(t *testing.T) {
 				t.Errorf("killed %s: %v", point.name, err)
 			}
 			switch err := h.Refresh(t.Context()); {
-			case point.label == batch && err != nil:
+			case !point.logout && err != nil:
 				t.Errorf("killed %s, and then: %v", point.name, err)
-			case point.label != batch && (err == nil || !strings.Contains(err.Error(), "refresh_revoked")):
+			case point.logout && (err == nil || !strings.Contains(err.Error(), "refresh_revoked")):
 				t.Errorf("killed %s; a refresh after the answer to logout: %v; want refresh_revoked", point.name, err)
 			}
 			provetest.Figure(t, "kills of a node at a named point", 1)

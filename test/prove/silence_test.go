@@ -53,8 +53,8 @@ func TestFaults_aConnectionThatGoesSilent(t *testing.T) {
 			{name: "the commit of a batch", fits: at(faultproxy.ToServer, 'S', batch)},
 			{name: "the first answer to a batch", fits: at(faultproxy.ToClient, '2', batch)},
 			{name: "the answer to the commit of a batch", fits: at(faultproxy.ToClient, 'Z', batch)},
-			{name: "a COMMIT", fits: at(faultproxy.ToServer, 'Q', "commit"), logout: true},
-			{name: "the answer to a COMMIT", fits: at(faultproxy.ToClient, 'C', "commit"), logout: true},
+			{name: "a COMMIT", fits: faultproxy.Message.Commits, logout: true},
+			{name: "the answer to a COMMIT", fits: faultproxy.Message.Committed, logout: true},
 		}
 		for _, s := range scenes {
 			s.l = newLab(t, database)
@@ -150,7 +150,7 @@ func TestCommit_isNeverCancelledByWhoeverAsked(t *testing.T) {
 				func(f *refresh.Family) bool { return f.Generation == 3 },
 			},
 			{
-				"a password change", at(faultproxy.ToServer, 'Q', "commit"),
+				"a password change", faultproxy.Message.Commits,
 				func(ctx context.Context) (provetest.Answer, error) {
 					return provetest.Send(ctx, l.http, "POST", l.url+"/v1/me/password",
 						map[string]string{"current_password": goodPassword, "new_password": "another " + goodPassword},

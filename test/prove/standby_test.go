@@ -41,7 +41,7 @@ func TestCommit_thatMayBeOnOneServerAloneIsNotAcknowledged(t *testing.T) {
 				func(f *refresh.Family) bool { return f.Generation == 4 },
 			},
 			{
-				"logout", at(faultproxy.ToClient, 'C', "commit"),
+				"logout", faultproxy.Message.Committed,
 				func() (provetest.Answer, error) {
 					return provetest.Send(t.Context(), l.http, "POST", l.url+"/v1/logout", map[string]string{"refresh_token": token})
 				}, http.StatusNoContent,

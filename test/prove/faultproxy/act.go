@@ -31,7 +31,18 @@ type Message struct {
 	// statement that was sent last, or the statement itself where it has no
 	// name, as "commit".
 	Label string
+	// Tag is that of a CommandComplete: "COMMIT", "UPDATE 1".
+	Tag string
 }
+
+// Commits reports whether the message asks for a COMMIT: by itself, or at the
+// end of a pipeline.
+func (m Message) Commits() bool {
+	return m.Direction == ToServer && m.Label == "commit" && (m.Kind == 'Q' || m.Kind == 'E')
+}
+
+// Committed reports whether the message says that a transaction was committed.
+func (m Message) Committed() bool { return m.Direction == ToClient && m.Tag == "COMMIT" }
 
 // Act is what happens to a message. The zero Act lets it pass.
 type Act struct {

@@ -156,6 +156,9 @@ func (c *conn) pass(w io.Writer, f frame, d Direction) error {
 	if muted {
 		return nil
 	}
+	if d == ToClient && f.kind == 'C' {
+		m.Tag = strings.TrimRight(string(f.body()), "\x00")
+	}
 	switch act := c.proxy.decide(m); act.kind {
 	case cut:
 		return errCut

@@ -25,9 +25,6 @@ func TestProxy_actsDoWhatTheySay(t *testing.T) {
 				return m.Direction == faultproxy.ToServer && m.Kind == kind && m.Label == label
 			}
 		}
-		answer := func(m faultproxy.Message) bool {
-			return m.Direction == faultproxy.ToClient && m.Kind == 'C' && m.Label == "commit"
-		}
 		const insert = "rows.insert"
 		for i, c := range []struct {
 			name    string
@@ -39,17 +36,17 @@ func TestProxy_actsDoWhatTheySay(t *testing.T) {
 			warning bool
 		}{
 			{name: "nothing", fits: func(faultproxy.Message) bool { return false }, stands: true},
-			{name: "late", fits: answer, act: faultproxy.Delay(20 * time.Millisecond), stands: true},
+			{name: "late", fits: faultproxy.Message.Committed, act: faultproxy.Delay(20 * time.Millisecond), stands: true},
 			{name: "statement cut", fits: toServer('B', insert), act: faultproxy.Cut(), fails: true},
-			{name: "commit cut", fits: toServer('Q', "commit"), act: faultproxy.Cut(), fails: true},
-			{name: "cut after the commit", fits: toServer('Q', "commit"), act: faultproxy.CutAfter(), fails: true, stands: true},
-			{name: "answer cut", fits: answer, act: faultproxy.Cut(), fails: true, stands: true},
+			{name: "commit cut", fits: faultproxy.Message.Commits, act: faultproxy.Cut(), fails: true},
+			{name: "cut after the commit", fits: faultproxy.Message.Commits, act: faultproxy.CutAfter(), fails: true, stands: true},
+			{name: "answer cut", fits: faultproxy.Message.Committed, act: faultproxy.Cut(), fails: true, stands: true},
 			{name: "statement fails", fits: toServer('B', insert), act: faultproxy.Fail("40001"), fails: true, code: "40001"},
 			{name: "sync fails", fits: toServer('S', insert), act: faultproxy.Fail("40P01"), fails: true, code: "40P01"},
-			{name: "commit fails", fits: toServer('Q', "commit"), act: faultproxy.Fail("40001"), fails: true, code: "40001"},
-			{name: "shutdown before the commit", fits: toServer('Q', "commit"), act: faultproxy.Fatal("57P01"), fails: true, code: "57P01"},
-			{name: "shutdown after the commit", fits: answer, act: faultproxy.Fatal("57P01"), fails: true, code: "57P01", stands: true},
-			{name: "warning", fits: answer, act: faultproxy.Warn(), stands: true, warning: true},
+			{name: "commit fails", fits: faultproxy.Message.Commits, act: faultproxy.Fail("40001"), fails: true, code: "40001"},
+			{name: "shutdown before the commit", fits: faultproxy.Message.Commits, act: faultproxy.Fatal("57P01"), fails: true, code: "57P01"},
+			{name: "shutdown after the commit", fits: faultproxy.Message.Committed, act: faultproxy.Fatal("57P01"), fails: true, code: "57P01", stands: true},
+			{name: "warning", fits: faultproxy.Message.Committed, act: faultproxy.Warn(), stands: true, warning: true},
 		} {
 			p := faultproxy.New(t, direct)
 			warned := false
