@@ -12,6 +12,7 @@ TOOLS := bin/tools
 ARGS ?=
 PKG ?=
 FUZZTIME ?= 10s
+BENCHTIME ?= 1s
 
 .PHONY: help
 help: ## list the targets
@@ -45,10 +46,12 @@ fmt-check: $(TOOLS)/gofumpt
 .PHONY: tidy-check
 tidy-check:
 	@go mod tidy -diff || { echo 'error: go.mod is not tidy; hint: go mod tidy' >&2; exit 1; }
+	@go -C test/interop mod tidy -diff || { echo 'error: test/interop/go.mod is not tidy; hint: go -C test/interop mod tidy' >&2; exit 1; }
 
 .PHONY: vet
 vet:
 	@go vet ./...
+	@go -C test/interop vet ./...
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## run the linters of .golangci.yml
@@ -59,12 +62,17 @@ archtest: ## hold the tree to the import law
 	@go test ./internal/archtest
 
 .PHONY: docs
-docs: ## write docs/configuration.md from the program
+docs: ## write what the documentation takes from the program and the tests
 	@go run ./cmd/authserver config docs >docs/configuration.md
+	@go run ./scripts/snippets
 
 .PHONY: docs-check
 docs-check:
 	@scripts/docs-check
+
+.PHONY: interop
+interop: ## show our tokens to other people's verifiers, and rotate keys under them
+	@scripts/interop-test
 
 .PHONY: vuln
 vuln: $(TOOLS)/govulncheck ## ask the Go vulnerability database about our dependencies (needs the network)
@@ -74,9 +82,47 @@ vuln: $(TOOLS)/govulncheck ## ask the Go vulnerability database about our depend
 bench: ## measure the server (ARGS="..." go to ./bench)
 	@go run ./bench $(ARGS)
 
+.PHONY: test-modules
+test-modules: ## run the tests of package verify's nested modules: gRPC example and benchmark
+	@for module in verify/examples/grpc verify/benchmark; do \
+		(cd $$module && go mod tidy -diff && go vet ./... && go test -race ./...) || exit 1; done
+
+.PHONY: bench-verify
+bench-verify: ## measure package verify beside golang-jwt, keyfunc and go-oidc
+	@cd verify/benchmark && go test -run='^$$' -bench=. -benchtime=$(BENCHTIME) .
+
+.PHONY: model
+model: ## check the formal model of a family (docs/model) and its negative controls; installs SPIN
+	@scripts/model $(ARGS)
+
+.PHONY: prove
+prove: ## histories, faults, kills: minutes (AUTHSERVER_PROVE_SEED=n replays)
+	@scripts/prove
+
+.PHONY: prove-long
+prove-long: ## the same for an hour (AUTHSERVER_PROVE_EFFORT=n for more or less)
+	@AUTHSERVER_PROVE_EFFORT=$${AUTHSERVER_PROVE_EFFORT:-60} PROVE_TIMEOUT=3h scripts/prove
+
+.PHONY: mutants
+mutants: ## put known bugs back, one at a time, and want each caught (ARGS=-write for the table)
+	@scripts/with-postgres go run ./test/mutants $(ARGS)
+
+.PHONY: lab
+lab: ## kill and cut off databases under a storm of refreshes (root; ARGS="..." go to ./test/lab)
+	@go build -o bin/lab ./test/lab
+	@exec bin/lab $(ARGS)
+
 .PHONY: fuzz
 fuzz: ## run every fuzz test for FUZZTIME (10s)
 	@scripts/fuzz $(FUZZTIME)
+
+.PHONY: vectors
+vectors: ## write the test vectors of package verify (docs/vectors.md)
+	@go run ./scripts/vectors verify/testdata/vectors
+
+.PHONY: vectors-check
+vectors-check: ## compare the copied Wycheproof vectors with the published ones (111 MB, once)
+	@go -C test/vectors test ./...
 
 .PHONY: rename
 rename: ## give the module another path: make rename MODULE=example.org/you/authserver

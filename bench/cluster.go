@@ -25,6 +25,7 @@ type cluster struct {
 	port     string
 	password string
 	version  string
+	database string              // the one that conn is in
 	owner    *syscall.Credential // whom its programs run as; nil for ourselves
 	server   *child
 	conn     *pgx.Conn // for seeding and for asking; one goroutine at a time
@@ -52,7 +53,7 @@ func startCluster(ctx context.Context, dir string, socket bool) (*cluster, error
 	if err != nil {
 		return nil, err
 	}
-	c := &cluster{bin: bin, dir: filepath.Join(dir, "data"), host: "127.0.0.1", password: rand.Text()}
+	c := &cluster{database: database, bin: bin, dir: filepath.Join(dir, "data"), host: "127.0.0.1", password: rand.Text()}
 	if socket {
 		c.host = dir
 	}
@@ -130,6 +131,25 @@ func (c *cluster) makeDatabase(ctx context.Context) error {
 	c.conn.Close(ctx)
 	var err error
 	c.conn, err = pgx.Connect(ctx, c.url(database))
+	return err
+}
+
+// open makes another database and returns the same cluster with a connection to
+// it. drop takes it away again.
+func (c *cluster) open(ctx context.Context, name string) (*cluster, error) {
+	if _, err := c.conn.Exec(ctx, `CREATE DATABASE `+name); err != nil {
+		return nil, err
+	}
+	other := *c
+	other.database = name
+	var err error
+	other.conn, err = pgx.Connect(ctx, c.url(name))
+	return &other, err
+}
+
+func (c *cluster) drop(ctx context.Context, other *cluster) error {
+	other.conn.Close(ctx)
+	_, err := c.conn.Exec(ctx, `DROP DATABASE `+other.database+` WITH (FORCE)`)
 	return err
 }
 

@@ -118,10 +118,25 @@ func (t tally) each(cpu time.Duration) float64 { return micros(cpu) / float64(ma
 // warmUp is for how long the callers run before anything counts.
 const warmUp = time.Second
 
+// course says how long a load goes on and how hard it is. The first bound that is
+// reached ends it; a zero one is none.
+type course struct {
+	seconds   int
+	answers   int
+	until     <-chan struct{}
+	perSecond int // requests of all callers together; 0: each as soon as it was answered
+}
+
 // drive lets all callers run against address for so many seconds, or until
 // they were answered so many times where seconds is 0. meters are read at both
 // ends.
 func drive(ctx context.Context, address string, callers []caller, seconds, answers int, meters ...func() time.Duration) (tally, error) {
+	return follow(ctx, address, callers, course{seconds: seconds, answers: answers}, meters...)
+}
+
+// follow is drive for any course.
+func follow(ctx context.Context, address string, callers []caller, c course, meters ...func() time.Duration) (tally, error) {
+	answers := c.answers
 	var counting, over atomic.Bool
 	var left atomic.Int64
 	left.Store(int64(answers))
@@ -138,15 +153,16 @@ func drive(ctx context.Context, address string, callers []caller, seconds, answe
 		defer wires[i].conn.Close()
 	}
 	var running sync.WaitGroup
-	for i, c := range callers {
+	for i, caller := range callers {
+		turns := turnsOf(i, len(callers), c.perSecond)
 		running.Go(func() {
 			for !over.Load() {
 				counts := counting.Load()
-				began := time.Now()
-				status, body, err := wires[i].do(c.request())
+				began := turns.next()
+				status, body, err := wires[i].do(caller.request())
 				took := time.Since(began)
 				if err == nil {
-					err = c.answered(status, body)
+					err = caller.answered(status, body)
 				}
 				if err != nil {
 					failed[i] = err
@@ -164,15 +180,15 @@ func drive(ctx context.Context, address string, callers []caller, seconds, answe
 		})
 	}
 
-	pause(ctx, spent, warmUp)
+	pause(ctx, spent, nil, warmUp)
 	before := readAll(meters)
 	load, busy, began := cpuOfSelf(), busyTime(), time.Now()
 	counting.Store(true)
-	length := time.Duration(seconds) * time.Second
-	if seconds == 0 {
-		length = time.Hour
+	length := time.Duration(c.seconds) * time.Second
+	if c.seconds == 0 {
+		length = longest
 	}
-	pause(ctx, spent, length)
+	pause(ctx, spent, c.until, length)
 	over.Store(true)
 	t := tally{elapsed: time.Since(began), load: cpuOfSelf() - load, busy: busyTime() - busy, cpu: readAll(meters)}
 	for i := range t.cpu {
@@ -191,12 +207,48 @@ func drive(ctx context.Context, address string, callers []caller, seconds, answe
 	return t, err
 }
 
-func pause(ctx context.Context, spent <-chan struct{}, length time.Duration) {
+// longest bounds a load that has no bound of time.
+const longest = 3 * time.Hour
+
+func pause(ctx context.Context, spent, until <-chan struct{}, length time.Duration) {
 	select {
 	case <-ctx.Done():
 	case <-spent:
+	case <-until:
 	case <-time.After(length):
 	}
+}
+
+// turns are the instants at which one of several callers sends, evenly spread.
+type turns struct {
+	due   time.Time
+	every time.Duration // 0: at once
+}
+
+func turnsOf(caller, callers, perSecond int) *turns {
+	if perSecond == 0 {
+		return &turns{}
+	}
+	every := time.Second * time.Duration(callers) / time.Duration(perSecond)
+	return &turns{time.Now().Add(every * time.Duration(caller) / time.Duration(callers)), every}
+}
+
+// next waits for the next turn and returns when the request's time begins: now,
+// or in the past when the answer before came too late for it. So a slow answer
+// is counted for every request that had to wait for it; what the timer of this
+// process oversleeps is not.
+func (t *turns) next() time.Time {
+	if t.every == 0 {
+		return time.Now()
+	}
+	due := t.due
+	t.due = due.Add(t.every)
+	wait := time.Until(due)
+	if wait <= 0 {
+		return due
+	}
+	time.Sleep(wait)
+	return time.Now()
 }
 
 func readAll(meters []func() time.Duration) []time.Duration {

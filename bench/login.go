@@ -99,6 +99,36 @@ func (b *bench) measureLogin() error {
 	return nil
 }
 
+// measureLogins lets eight clients log in as fast as they can, each on its own
+// account.
+func (b *bench) measureLogins() error {
+	const clients = 8
+	emails, err := b.enrol("logins", clients)
+	if err != nil {
+		return err
+	}
+	s, err := b.startOnPostgres()
+	if err != nil {
+		return err
+	}
+	defer s.stop()
+	callers := make([]caller, clients)
+	for n := range callers {
+		callers[n] = &loginCaller{sent: loginRequest(s.public, emails[n])}
+	}
+	t, err := drive(b.ctx, s.public, callers, b.seconds, 0, func() time.Duration { return cpuOf(s.pid()) }, b.cluster.cpu)
+	if err != nil {
+		return err
+	}
+	deferred := 0
+	for _, c := range callers {
+		deferred += c.(*loginCaller).deferred
+	}
+	b.report.note("login, 8 clients", t.rate(), "/s", "p50 %.1f ms, p99 %.1f ms; CPU each: server %.1f ms, Postgres %.2f ms; %d were turned away",
+		millis(quantile(t.latencies, 0.5)), millis(quantile(t.latencies, 0.99)), t.each(t.cpu[0])/1000, t.each(t.cpu[1])/1000, deferred)
+	return nil
+}
+
 // loginCaller logs one account in over and over.
 type loginCaller struct {
 	sent     []byte

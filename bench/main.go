@@ -6,6 +6,7 @@
 //	go run ./bench                    everything, with a million families
 //	go run ./bench --quick            the same in small, to see that it works
 //	go run ./bench --only refresh     one of the measurements
+//	go run ./bench --scale            what takes hours and 40 GB: ten million families, purge, wear, soak
 //
 // It starts a PostgreSQL server and the authserver binary it builds, both in a
 // new directory, and ends both. It owns no rule of the server. Two of its
@@ -35,6 +36,11 @@ type options struct {
 	rounds    int
 	rotations int // of the wear measurement
 	starts    int
+	scale     bool
+	scaleOf   int // families of the large table
+	churn     int // rotations of a small one
+	soak      time.Duration
+	rate      int // requests a second where the load is fixed
 	only      string
 	quick     bool
 	socket    bool
@@ -51,6 +57,7 @@ type measurement struct {
 	postgres bool // needs the cluster with its families
 	threads  int  // of this process; 0: one for each core
 	take     func(*bench) error
+	scale    bool // taken with --scale, or when --only names it
 }
 
 // measurements in the order they are taken. wear comes before refresh, because
@@ -58,14 +65,32 @@ type measurement struct {
 // from one thread, which suffices and spares the cores the search of idle threads
 // for work.
 var measurements = []measurement{
-	{"size", false, 0, (*bench).measureSize},
-	{"start", false, 0, (*bench).measureStart},
-	{"sqlite", false, 1, (*bench).measureSQLite},
-	{"wear", true, 1, (*bench).measureWear},
-	{"refresh", true, 1, (*bench).measureRefresh},
-	{"jwks", true, 1, (*bench).measureJWKS},
-	{"login", true, 0, (*bench).measureLogin},
-	{"storm", true, 1, (*bench).measureStorm},
+	{"size", false, 0, (*bench).measureSize, false},
+	{"start", false, 0, (*bench).measureStart, false},
+	{"mint", false, 0, (*bench).measureMint, false},
+	{"sqlite", false, 1, (*bench).measureSQLite, false},
+	{"wear", true, 1, (*bench).measureWear, false},
+	{"refresh", true, 1, (*bench).measureRefresh, false},
+	{"cost", true, 1, (*bench).measureCost, false},
+	{"jwks", true, 1, (*bench).measureJWKS, false},
+	{"login", true, 0, (*bench).measureLogin, false},
+	{"logins", true, 1, (*bench).measureLogins, false},
+	{"storm", true, 1, (*bench).measureStorm, false},
+	{"scale-sqlite", false, 1, (*bench).measureScaleSQLite, true},
+	{"purge-sqlite", false, 1, (*bench).measurePurgeSQLite, true},
+	{"churn-sqlite", false, 1, (*bench).measureChurnSQLite, true},
+	{"churn", false, 1, (*bench).measureChurn, true},
+	{"purge", false, 1, (*bench).measurePurge, true},
+	{"scale", false, 1, (*bench).measureScale, true},
+	{"soak", false, 1, (*bench).measureSoak, true},
+}
+
+// wanted reports whether a run takes a measurement.
+func (o options) wanted(m measurement) bool {
+	if o.only != "" {
+		return slices.Contains(strings.Split(o.only, ","), m.name)
+	}
+	return m.scale == o.scale
 }
 
 func names() string {
@@ -143,10 +168,10 @@ func (b *bench) takeAll() error {
 	b.report.Families, b.report.Seconds, b.report.Rounds = b.families, b.seconds, b.rounds
 	var failed []error
 	for _, m := range measurements {
-		if b.only != "" && !slices.Contains(strings.Split(b.only, ","), m.name) {
+		if !b.wanted(m) {
 			continue
 		}
-		if m.postgres && b.cluster == nil {
+		if m.postgres && b.fleet == nil {
 			if err := b.prepare(); err != nil {
 				return errors.Join(append(failed, err)...)
 			}
@@ -167,15 +192,26 @@ func (b *bench) takeAll() error {
 	return errors.Join(failed...)
 }
 
-// prepare starts the cluster and fills it.
+// ensureCluster starts the cluster, once.
+func (b *bench) ensureCluster() (err error) {
+	if b.cluster != nil {
+		return nil
+	}
+	b.cluster, err = startCluster(b.ctx, filepath.Join(b.dir, "postgres"), b.socket)
+	if err == nil {
+		b.report.Machine.Postgres = b.cluster.version
+	}
+	return err
+}
+
+// prepare starts the cluster and fills its own database.
 func (b *bench) prepare() (err error) {
-	if b.cluster, err = startCluster(b.ctx, filepath.Join(b.dir, "postgres"), b.socket); err != nil {
+	if err := b.ensureCluster(); err != nil {
 		return err
 	}
-	b.report.Machine.Postgres = b.cluster.version
 	say("seeding %d families ...", b.families)
 	began := time.Now()
-	b.fleet, err = seedPostgres(b.ctx, b.cluster, filepath.Join(b.dir, "data"), b.families)
+	b.fleet, err = seedPostgres(b.ctx, b.cluster, filepath.Join(b.dir, "data"), b.families, 0)
 	if err != nil {
 		return fmt.Errorf("seed: %w", err)
 	}
@@ -191,12 +227,17 @@ func parse(args []string) (options, error) {
 	f.IntVar(&o.rounds, "rounds", 5, "rounds in which rivals take turns; medians are reported")
 	f.IntVar(&o.rotations, "rotations", 1_000_000, "rotations after which the table's growth is measured")
 	f.IntVar(&o.starts, "starts", 20, "starts of the server on an empty directory")
+	f.BoolVar(&o.scale, "scale", false, "take the measurements of great numbers and long times, and only those")
+	f.IntVar(&o.scaleOf, "scale-families", 10_000_000, "families of the large table; half as many expired rows are purged, and SQLite gets a tenth")
+	f.IntVar(&o.churn, "churn", 10_000_000, "rotations over a hundredth as many families; SQLite gets a tenth")
+	f.DurationVar(&o.soak, "soak", time.Hour, "length of the soak")
+	f.IntVar(&o.rate, "rate", 200, "requests a second where the load is fixed")
 	f.StringVar(&o.only, "only", "", "take only these measurements, with commas: "+names())
 	f.BoolVar(&o.quick, "quick", false, "100,000 families, short measurements, one round: to see that it works")
 	f.BoolVar(&o.socket, "socket", false, "reach Postgres through its Unix socket and not by TCP, server and pgbench alike")
 	f.StringVar(&o.jsonFile, "json", "", "write the figures to this file, too")
 	f.StringVar(&o.profiles, "profile", "", "write CPU profiles of the server to this directory, taken in rounds that do not count")
-	f.StringVar(&o.tmp, "dir", "", "where the directory of the run is made; 8 GB are needed (default: the temporary directory)")
+	f.StringVar(&o.tmp, "dir", "", "where the directory of the run is made; 8 GB are needed, 40 with --scale (default: the temporary directory)")
 	f.StringVar(&o.binary, "binary", "", "an authserver binary to measure, instead of building one")
 	f.Func("env", "KEY=VALUE for the server's environment; may be repeated", func(pair string) error {
 		if !strings.Contains(pair, "=") {
@@ -214,7 +255,10 @@ func parse(args []string) (options, error) {
 	if o.quick {
 		given := map[string]bool{}
 		f.Visit(func(f *flag.Flag) { given[f.Name] = true })
-		for name, small := range map[string]string{"families": "100000", "seconds": "3", "rounds": "1", "rotations": "100000", "starts": "5"} {
+		for name, small := range map[string]string{
+			"families": "100000", "seconds": "3", "rounds": "1", "rotations": "100000", "starts": "5",
+			"scale-families": "200000", "churn": "200000", "soak": "30s",
+		} {
 			if !given[name] {
 				_ = f.Set(name, small) // these are numbers
 			}
@@ -224,6 +268,9 @@ func parse(args []string) (options, error) {
 		if o.only != "" && !slices.ContainsFunc(measurements, func(m measurement) bool { return m.name == name }) {
 			return o, fmt.Errorf("--only names %q; want some of %s", name, names())
 		}
+	}
+	if o.scaleOf < 100_000 || o.churn < 100_000 || o.soak < 10*time.Second || o.rate < 10 {
+		return o, errors.New("want at least 100000 --scale-families and --churn, 10s of --soak and a --rate of 10")
 	}
 	if o.families < 1000 || o.rounds < 1 || o.seconds < 1 || o.starts < 1 || o.rotations < 1 {
 		return o, errors.New("want at least 1000 --families, and 1 of --rounds, --seconds, --starts and --rotations")

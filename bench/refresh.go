@@ -39,7 +39,7 @@ func (b *bench) measureRefresh() error {
 	for _, contest := range []struct {
 		clients int
 		target  float64
-	}{{64, 0.5}, {1, 0.4}} {
+	}{{64, 0.8}, {1, 0.4}} {
 		var ours, theirs []tally
 		for round := range b.rounds {
 			var o, t tally
@@ -100,6 +100,11 @@ func (b *bench) reportRefresh(clients int, target float64, ours, theirs []tally)
 	update := of(theirs, func(t tally) float64 { return t.each(t.cpu[0] + t.load) })
 	b.report.note("CPU of an update / of a refresh, "+who, update/(server+postgres+load), "", "what the ratio comes to where CPU is the ceiling of both")
 	b.report.note("CPU of a refresh, "+who, server+postgres+load, "us", "server %.0f us, Postgres %.0f us, load generator %.0f us", server, postgres, load)
+	if clients == 64 {
+		b.report.atMost("CPU of the server for a refresh, "+who, server, "us", 110, "")
+		b.report.atMost("CPU of Postgres for a refresh, "+who, postgres, "us", 25, "")
+		b.report.atMost("refresh p99, "+who, of(ours, func(t tally) float64 { return millis(quantile(t.latencies, 0.99)) }), "ms", 15, "")
+	}
 }
 
 func inWords(clients int) string {

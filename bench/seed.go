@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"crypto/md5"
 	"database/sql"
 	"encoding/hex"
 	"fmt"
+	"math/rand/v2"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -15,8 +18,11 @@ import (
 // seedPostgres founds an installation in the cluster and fills it with living
 // families. The rows are what logins in the last month would have left: born at
 // random instants, never refreshed.
-func seedPostgres(ctx context.Context, c *cluster, dataDir string, families int) (*fleet, error) {
-	r, err := found(ctx, dataDir, c.url(database))
+//
+// Further families are expired: nobody has used them for 60 days. They are no
+// part of the fleet, and lie among the others in the table.
+func seedPostgres(ctx context.Context, c *cluster, dataDir string, families, expired int) (*fleet, error) {
+	r, err := found(ctx, dataDir, c.url(c.database))
 	if err != nil {
 		return nil, err
 	}
@@ -40,10 +46,11 @@ func seedPostgres(ctx context.Context, c *cluster, dataDir string, families int)
 	if err != nil {
 		return nil, err
 	}
-	for _, step := range []struct {
-		sql  string
-		args []any
-	}{
+	restore, err := withoutIndexes(ctx, tx, families+expired)
+	if err != nil {
+		return nil, err
+	}
+	for _, step := range append([]sqlStep{
 		{`-- name: bench.users
 			INSERT INTO users (id, email, email_key, created_at)
 			SELECT id, 'holder-' || tag || '@bench.example', 'holder-' || tag || '@bench.example', now() - interval '60 days'
@@ -51,8 +58,9 @@ func seedPostgres(ctx context.Context, c *cluster, dataDir string, families int)
 		{`-- name: bench.births
 			CREATE TEMPORARY TABLE births ON COMMIT DROP AS
 			SELECT i, md5(i::text)::uuid AS id, md5('session' || i)::uuid AS session_id, h.id AS user_id,
-				now() - random() * interval '29 days' AS born_at
-			FROM generate_series(1, $1::int) AS i JOIN holders h ON h.tag = left(md5(i::text), 4)`, []any{families}},
+				now() - CASE WHEN i > $2::int THEN interval '60 days' ELSE random() * interval '29 days' END AS born_at
+			FROM generate_series(1, $1::int + $3::int) AS i JOIN holders h ON h.tag = left(md5(i::text), 4)
+			ORDER BY CASE WHEN $3::int > 0 THEN md5('place' || i) END`, []any{families, families, expired}},
 		{`-- name: bench.sessions
 			INSERT INTO sessions (id, user_id, kind, client, created_at, absolute_end)
 			SELECT session_id, user_id, 'browser', $1, born_at, born_at + $2::interval FROM births`, []any{firstParty, sessionTTL}},
@@ -65,7 +73,7 @@ func seedPostgres(ctx context.Context, c *cluster, dataDir string, families int)
 			FROM births`,
 			[]any{firstParty, f.seed, scope, issuer, idleTTL, sessionTTL, userAgent, senderOf(userAgent), int(r.number)},
 		},
-	} {
+	}, restore...) {
 		if _, err := tx.Exec(ctx, step.sql, step.args...); err != nil {
 			return nil, fmt.Errorf("%.40s: %w", step.sql, err)
 		}
@@ -79,6 +87,47 @@ func seedPostgres(ctx context.Context, c *cluster, dataDir string, families int)
 		}
 	}
 	return f, nil
+}
+
+// sqlStep is one statement of the seeding.
+type sqlStep struct {
+	sql  string
+	args []any
+}
+
+// bulk is how many families are so many that their indexes are made afterwards.
+const bulk = 2_000_000
+
+// withoutIndexes drops the indexes that no constraint needs from the tables that
+// are about to be filled with that many rows, and returns the steps that make
+// them again.
+func withoutIndexes(ctx context.Context, tx pgx.Tx, families int) (restore []sqlStep, err error) {
+	if families < bulk {
+		return nil, nil
+	}
+	rows, err := tx.Query(ctx, `-- name: bench.indexes
+		SELECT i.indexrelid::regclass::text, pg_get_indexdef(i.indexrelid) FROM pg_index i
+		WHERE i.indrelid = ANY (ARRAY['sessions', 'families']::regclass[])
+			AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.indexrelid)`)
+	if err != nil {
+		return nil, err
+	}
+	dropped := []string{}
+	var name, definition string
+	_, err = pgx.ForEachRow(rows, []any{&name, &definition}, func() error {
+		dropped, restore = append(dropped, name), append(restore, sqlStep{definition, nil})
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range dropped {
+		if _, err := tx.Exec(ctx, `DROP INDEX `+name); err != nil {
+			return nil, err
+		}
+	}
+	_, err = tx.Exec(ctx, `SET LOCAL maintenance_work_mem = '512MB'`)
+	return restore, err
 }
 
 // settle reads the generations back: pgbench moves them, too. It is done before
@@ -109,7 +158,7 @@ func (f *fleet) settle(ctx context.Context, c *cluster) error {
 }
 
 // seedSQLite founds an installation in a directory and fills it likewise.
-func seedSQLite(ctx context.Context, dataDir string, families int) (*fleet, error) {
+func seedSQLite(ctx context.Context, dataDir string, families, expired int) (*fleet, error) {
 	r, err := found(ctx, dataDir, "")
 	if err != nil {
 		return nil, err
@@ -126,8 +175,7 @@ func seedSQLite(ctx context.Context, dataDir string, families int) (*fleet, erro
 	}
 	defer tx.Rollback()
 	now := time.Now()
-	end := now.Add(sessionTTL).UnixMicro()
-	born := now.UnixMicro()
+	long := now.Add(-60 * 24 * time.Hour)
 	user, err := tx.PrepareContext(ctx, `-- name: bench.user
 		INSERT INTO users (id, email, email_key, created_at) VALUES (?, ?, ?, ?)`)
 	if err != nil {
@@ -146,19 +194,28 @@ func seedSQLite(ctx context.Context, dataDir string, families int) (*fleet, erro
 		return nil, err
 	}
 	known := map[[16]byte]bool{}
-	for n := range f.ids {
-		holder, sid := [16]byte(f.userOf(n)), f.secretOf(n+families) // any other 16 bytes
+	all := *f
+	for n := range expired {
+		all.ids = append(all.ids, md5.Sum(strconv.AppendInt(nil, int64(families+n+1), 10)))
+	}
+	for _, n := range rand.Perm(len(all.ids)) {
+		bornAt := now
+		if n >= families {
+			bornAt = long
+		}
+		born, end := bornAt.UnixMicro(), bornAt.Add(sessionTTL).UnixMicro()
+		holder, sid := [16]byte(all.userOf(n)), all.secretOf(n+len(all.ids)) // any other 16 bytes
 		if !known[holder] {
 			known[holder] = true
 			address := hex.EncodeToString(holder[:]) + "@bench.example"
-			if _, err := user.ExecContext(ctx, holder[:], address, address, born); err != nil {
+			if _, err := user.ExecContext(ctx, holder[:], address, address, long.UnixMicro()); err != nil {
 				return nil, err
 			}
 		}
 		if _, err := session.ExecContext(ctx, sid[:], holder[:], firstParty, born, end); err != nil {
 			return nil, err
 		}
-		if _, err := family.ExecContext(ctx, f.ids[n][:], sid[:], holder[:], firstParty, f.hashOf(n), scope, `["`+issuer+`"]`, born,
+		if _, err := family.ExecContext(ctx, all.ids[n][:], sid[:], holder[:], firstParty, all.hashOf(n), scope, `["`+issuer+`"]`, born,
 			idleTTL.Microseconds(), born, end, userAgent, senderOf(userAgent), int(r.number), born, born); err != nil {
 			return nil, err
 		}

@@ -98,7 +98,7 @@ func (b *bench) startServer(dataDir, databaseURL string) (*authserver, error) {
 
 // startOnPostgres runs a server on the seeded cluster.
 func (b *bench) startOnPostgres() (*authserver, error) {
-	return b.startServer(filepath.Join(b.dir, "data"), b.cluster.url(database))
+	return b.startServer(filepath.Join(b.dir, "data"), b.cluster.url(b.cluster.database))
 }
 
 func (s *authserver) stop() { s.child.stop(syscall.SIGTERM, 15*time.Second) }

@@ -13,7 +13,7 @@ const sqliteFamilies = 100_000
 // no rival and no target: it is for information.
 func (b *bench) measureSQLite() error {
 	dir := filepath.Join(b.dir, "sqlite")
-	f, err := seedSQLite(b.ctx, dir, min(sqliteFamilies, b.families))
+	f, err := seedSQLite(b.ctx, dir, min(sqliteFamilies, b.families), 0)
 	if err != nil {
 		return fmt.Errorf("seed: %w", err)
 	}

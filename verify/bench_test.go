@@ -14,10 +14,19 @@ import (
 var measured = []string{"ES256", "RS256", "EdDSA"}
 
 func BenchmarkVerify(b *testing.B) {
+	benchmarkVerify(b, verify.NoCache)
+}
+
+// BenchmarkVerify_again is the second sight of a token.
+func BenchmarkVerify_again(b *testing.B) {
+	benchmarkVerify(b, 0)
+}
+
+func benchmarkVerify(b *testing.B, cache int) {
 	for _, alg := range measured {
 		b.Run(alg, func(b *testing.B) {
 			i := newKey(b, "k1", alg)
-			v := verifier(b, nil, i)
+			v := verifier(b, func(c *verify.Config) { c.CacheSize = cache }, i)
 			raw := i.token(b)
 			b.ReportAllocs()
 			for b.Loop() {

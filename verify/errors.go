@@ -19,8 +19,8 @@ var (
 	ErrMalformed = errors.New("malformed token")
 	// ErrAlgorithm: the algorithm is not allowed, or not the one of the key.
 	ErrAlgorithm = errors.New("algorithm not allowed")
-	// ErrType: a JWT, but not an access token.
-	ErrType = errors.New("not an access token")
+	// ErrType: a JWT, but of another kind.
+	ErrType = errors.New("wrong type of token")
 	// ErrUnknownKey: no key of that name is in the issuer's key set.
 	ErrUnknownKey = errors.New("unknown key")
 	// ErrSignature: the signature is not by that key.
@@ -34,12 +34,18 @@ var (
 	ErrClaims = errors.New("unacceptable claims")
 	// ErrNotYetValid: issued in the future; one of the two clocks is wrong.
 	ErrNotYetValid = errors.New("token not yet valid")
+	// ErrRevoked: the token was good, but its session, grant, user, client or
+	// key ended before it expired. Only where a feed is followed.
+	ErrRevoked = errors.New("token revoked")
 	// ErrExpired: all is well with the token but its age.
 	ErrExpired = errors.New("token expired")
 
 	// ErrKeysUnavailable: no key set has been fetched yet, or the last one is
 	// too old. It says nothing about the token: answer 503, not 401.
 	ErrKeysUnavailable = errors.New("keys unavailable")
+	// ErrFeedLost: the revocation feed is lost, and FeedConfig.WhenLost is
+	// Refuse. It says nothing about the token: answer 503, not 401.
+	ErrFeedLost = errors.New("revocation feed lost")
 )
 
 // brief quotes s, which may come from anybody, for an error message.

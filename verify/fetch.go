@@ -13,28 +13,14 @@ import (
 	"time"
 )
 
-// prepare fills in the defaults and returns the client to use, which follows
-// few redirects and none into the open.
+// prepare fills in the defaults and returns the client to use.
 func (c *RemoteConfig) prepare() (*http.Client, error) {
-	u, err := url.Parse(c.URL)
-	if err != nil {
-		return nil, err
-	}
-	if err := c.permits(u); err != nil {
-		return nil, err
-	}
 	if err := checkExtra(c.Extra); err != nil {
 		return nil, err
 	}
-	if c.MaxAge == 0 {
-		c.MaxAge = defaultMaxAge
-	}
-	if c.MaxStale == 0 {
-		c.MaxStale = max(defaultMaxStale, c.MaxAge)
-	}
-	if c.Timeout == 0 {
-		c.Timeout = defaultTimeout
-	}
+	setDefault(&c.MaxAge, defaultMaxAge)
+	setDefault(&c.MaxStale, max(defaultMaxStale, c.MaxAge))
+	setDefault(&c.Timeout, defaultTimeout)
 	switch {
 	case c.MaxAge < fetchFloor:
 		return nil, fmt.Errorf("MaxAge is %v, expected at least %v", c.MaxAge, fetchFloor)
@@ -43,13 +29,29 @@ func (c *RemoteConfig) prepare() (*http.Client, error) {
 	case c.Timeout < 0:
 		return nil, fmt.Errorf("Timeout is %v, expected more than nothing", c.Timeout)
 	}
+	if err := checkService(c.Service); err != nil {
+		return nil, err
+	}
+	return guarded(c.Client, c.URL, c.InsecureAllowHTTP)
+}
+
+// guarded returns a copy of client, or a client of its own, for requests to
+// address: it follows few redirects and none into the open.
+func guarded(theirs *http.Client, address string, insecure bool) (*http.Client, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, err
+	}
+	if err := permits(u, insecure); err != nil {
+		return nil, err
+	}
 	client := &http.Client{}
-	if c.Client != nil {
-		*client = *c.Client
+	if theirs != nil {
+		*client = *theirs
 	} else if t, ok := http.DefaultTransport.(*http.Transport); ok {
 		client.Transport = t.Clone()
 	}
-	theirs := client.CheckRedirect
+	own := client.CheckRedirect
 	client.CheckRedirect = func(req *http.Request, via []*http.Request) error {
 		if len(via) > 3 {
 			return errors.New("more than 3 redirects")
@@ -57,26 +59,26 @@ func (c *RemoteConfig) prepare() (*http.Client, error) {
 		if via[0].URL.Scheme == "https" && req.URL.Scheme != "https" {
 			return fmt.Errorf("redirect from https to %s", req.URL.Scheme)
 		}
-		if err := c.permits(req.URL); err != nil {
+		if err := permits(req.URL, insecure); err != nil {
 			return err
 		}
-		if theirs != nil {
-			return theirs(req, via)
+		if own != nil {
+			return own(req, via)
 		}
 		return nil
 	}
 	return client, nil
 }
 
-// permits says whether keys may be fetched from u.
-func (c *RemoteConfig) permits(u *url.URL) error {
+// permits says whether keys and revocations may be fetched from u.
+func permits(u *url.URL, insecure bool) error {
 	switch {
 	case u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
 		return errors.New("URL is no https URL, expected one like https://auth.example.com/.well-known/jwks.json")
 	case u.User != nil:
 		return errors.New("URL has a user name or password, expected none")
-	case u.Scheme == "http" && !c.InsecureAllowHTTP && !isLoopback(u.Hostname()):
-		return fmt.Errorf("http to %s, where others could swap the keys: use https, or set InsecureAllowHTTP if you trust that network", u.Hostname())
+	case u.Scheme == "http" && !insecure && !isLoopback(u.Hostname()):
+		return fmt.Errorf("http to %s, where others could swap the answers: use https, or set InsecureAllowHTTP if you trust that network", u.Hostname())
 	}
 	return nil
 }
@@ -87,6 +89,25 @@ func isLoopback(host string) bool {
 	}
 	ip := net.ParseIP(host)
 	return ip != nil && ip.IsLoopback()
+}
+
+// userAgent is how requests name this package and the service around it, so
+// that the server can tell who has fetched its newest keys.
+func userAgent(service string) string {
+	agent := "authserver-verify/" + Version
+	if service != "" {
+		agent += " (+" + service + ")"
+	}
+	return agent
+}
+
+// checkService refuses a name that would not stay one comment of a User-Agent
+// (RFC 9110 section 5.6.5).
+func checkService(name string) error {
+	if len(name) > 64 || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || r == '(' || r == ')' || r == '\\' }) {
+		return fmt.Errorf("Service is %s, expected at most 64 visible ASCII characters without parentheses and backslash", brief(name))
+	}
+	return nil
 }
 
 // fetched is a good answer.
@@ -115,6 +136,7 @@ func (r *Remote) fetch(timeout time.Duration, etag string, urgent bool) (got fet
 		return fetched{}, err
 	}
 	req.Header.Set("Accept", "application/jwk-set+json, application/json")
+	req.Header.Set("User-Agent", r.agent)
 	if etag != "" {
 		req.Header.Set("If-None-Match", etag)
 	}

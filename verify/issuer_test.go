@@ -7,6 +7,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -211,3 +212,9 @@ func toJSON(t testing.TB, v any) string {
 }
 
 func b64(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
+
+// markOf is how the feed names what is revoked.
+func markOf(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return b64(sum[:16])
+}

@@ -62,6 +62,17 @@ func (m keyMap) Key(_ context.Context, kid string) (Key, error) {
 	return Key{}, fmt.Errorf("%w: %s is not among the %d of the set", ErrUnknownKey, brief(kid), len(m))
 }
 
+// like puts old keys in the place of new ones that are the same: then whoever
+// remembers a key knows it again by its pointer.
+func (m keyMap) like(old keyMap) keyMap {
+	for id, k := range m {
+		if o, ok := old[id]; ok && sameKey(o, k) {
+			m[id] = o
+		}
+	}
+	return m
+}
+
 // ParseJWKS reads a JWK set (RFC 7517) and returns its signature keys, at
 // least one.
 //
@@ -69,7 +80,8 @@ func (m keyMap) Key(_ context.Context, kid string) (Key, error) {
 // curves and algorithms, `use` other than sig, `key_ops` without verify, no
 // kid. A set is refused as a whole when it shows that its publisher is in
 // trouble: private members, a kid twice, a point off its curve, RSA below 2048
-// bits, an algorithm that does not go with its key, repeated JSON members.
+// bits or of the kind that can be factored (CVE-2017-15361), an algorithm that
+// does not go with its key, repeated JSON members.
 //
 // A key without `alg` is for the algorithm of its curve; an RSA key for RS256.
 func ParseJWKS(data []byte, extra ...Algorithm) ([]Key, error) {
@@ -260,6 +272,9 @@ func (j *jwk) rsa() (crypto.PublicKey, error) {
 	modulus, exponent := new(big.Int).SetBytes(n), new(big.Int).SetBytes(e)
 	if modulus.Bit(0) == 0 {
 		return nil, errors.New("n is even")
+	}
+	if factorable(modulus) {
+		return nil, errors.New("n can be factored (CVE-2017-15361): whoever published it has to replace it")
 	}
 	if exponent.BitLen() > 31 || exponent.Bit(0) == 0 || exponent.Int64() < 3 {
 		return nil, fmt.Errorf("e is of %d bits and maybe even, expected an odd number from 3 to 2^31-1", exponent.BitLen())

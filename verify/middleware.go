@@ -52,7 +52,7 @@ func Bearer(r *http.Request) (string, error) {
 // Middleware lets requests with a good token through to next, which finds the
 // claims by FromContext. All others are answered with a challenge: 401 (400
 // for a malformed header), or 503 with Retry-After when the keys are
-// unavailable.
+// unavailable or the revocation feed is lost and that is reason to refuse.
 func (v *Verifier) Middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		raw, err := Bearer(r)
@@ -124,12 +124,13 @@ var descriptions = []struct {
 	{ErrAudience, "the token is meant for another service"},
 	{ErrClaims, "the token lacks claims or has unacceptable ones"},
 	{ErrNotYetValid, "the token is not valid yet"},
+	{ErrRevoked, "the token has been revoked"},
 	{ErrExpired, "the token has expired"},
 }
 
 func verdict(err error) (text string, ok bool) {
 	// A key set of somebody's own may join anything to its trouble.
-	if errors.Is(err, ErrKeysUnavailable) {
+	if errors.Is(err, ErrKeysUnavailable) || errors.Is(err, ErrFeedLost) {
 		return "", false
 	}
 	for _, d := range descriptions {

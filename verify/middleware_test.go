@@ -126,7 +126,7 @@ func TestMiddleware_everyErrorHasItsWords(t *testing.T) {
 	for _, err := range append([]error{verify.ErrNoToken, verify.ErrRequest}, everyError...) {
 		status, challenge := v.Challenge(err)
 		switch err {
-		case verify.ErrKeysUnavailable:
+		case verify.ErrKeysUnavailable, verify.ErrFeedLost:
 			if status != 503 || challenge != "" {
 				t.Errorf("%v: %d %s", err, status, challenge)
 			}

@@ -14,8 +14,9 @@ import (
 
 const (
 	// fetchFloor is the shortest time between two fetches while there are
-	// keys, whatever happens: unknown kids are free for anybody to make up,
-	// because they are read before the signature can be checked.
+	// keys: unknown kids are free for anybody to make up, because they are read
+	// before the signature can be checked. Only a signed event of the feed that
+	// names a key causes a fetch sooner.
 	fetchFloor = 30 * time.Second
 	// missedFor is how long a kid that was asked for in vain asks for nothing.
 	missedFor = 2 * time.Minute
@@ -49,6 +50,10 @@ type RemoteConfig struct {
 	MaxStale time.Duration
 	// Timeout bounds one fetch, body included; default 5 s.
 	Timeout time.Duration
+	// Service names this service to the auth server, which lists who has
+	// fetched its newest keys: at most 64 visible ASCII characters without
+	// parentheses. Optional.
+	Service string
 	// Extra has the algorithms beyond those of this package: the same as in
 	// Config.
 	Extra []Algorithm
@@ -79,8 +84,10 @@ type Fetch struct {
 type Remote struct {
 	c       RemoteConfig
 	client  *http.Client
+	agent   string
 	state   atomic.Pointer[state]
-	asked   chan string // an unknown kid, to the owner
+	asked   chan string   // an unknown kid, to the owner
+	named   chan struct{} // the feed names a key
 	ctx     context.Context
 	cancel  context.CancelFunc
 	stopped chan struct{}
@@ -109,7 +116,10 @@ func RemoteKeys(c RemoteConfig) (*Remote, error) {
 	if err != nil {
 		return nil, fmt.Errorf("verify: key set %s: %w", brief(c.URL), err)
 	}
-	r := &Remote{c: c, client: client, asked: make(chan string), stopped: make(chan struct{})}
+	r := &Remote{
+		c: c, client: client, agent: userAgent(c.Service),
+		asked: make(chan string), named: make(chan struct{}, 1), stopped: make(chan struct{}),
+	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.state.Store(&state{fetching: true, started: time.Now(), changed: make(chan struct{})})
 	go r.run()
@@ -197,14 +207,18 @@ func cause(err error) error {
 // run is the owner: the only one that fetches and the only writer of state.
 func (r *Remote) run() {
 	defer close(r.stopped)
-	for kid := ""; ; {
-		next := r.attempt(kid)
+	for kid, urgent := "", false; ; {
+		next := r.attempt(kid, urgent)
 		timer := time.NewTimer(next)
 		select {
 		case kid = <-r.asked:
+			urgent = true
+			timer.Stop()
+		case <-r.named:
+			kid, urgent = "", true
 			timer.Stop()
 		case <-timer.C:
-			kid = ""
+			kid, urgent = "", false
 		case <-r.ctx.Done():
 			timer.Stop()
 			return
@@ -212,9 +226,19 @@ func (r *Remote) run() {
 	}
 }
 
+// refetch asks for one fetch outside the floor and does not wait for it. Only
+// the feed may, once for each event that names a key: events are signed, so
+// nobody can make them up.
+func (r *Remote) refetch() {
+	select {
+	case r.named <- struct{}{}:
+	default: // one is to begin, and will see whatever this one would
+	}
+}
+
 // attempt fetches once, for the sake of kid if that is not empty, and returns
 // the time to the next attempt.
-func (r *Remote) attempt(kid string) time.Duration {
+func (r *Remote) attempt(kid string, urgent bool) time.Duration {
 	begun := *r.state.Load()
 	if !begun.fetching { // the first attempt is under way from the start, for who is waiting already
 		begun.fetching, begun.started = true, time.Now()
@@ -226,7 +250,7 @@ func (r *Remote) attempt(kid string) time.Duration {
 	if !usable && timeout > 2*retryPause {
 		timeout -= retryPause // so that attempts begin once in a Timeout, even into a black hole
 	}
-	got, err := r.fetch(timeout, begun.etag, kid != "")
+	got, err := r.fetch(timeout, begun.etag, urgent)
 
 	ended, now := begun, time.Now()
 	ended.fetching, ended.err = false, err
@@ -235,7 +259,7 @@ func (r *Remote) attempt(kid string) time.Duration {
 	case err == nil:
 		ended.confirmed, next = now, got.fresh
 		if !got.notModified {
-			ended.keys, ended.etag = got.keys, got.etag
+			ended.keys, ended.etag = got.keys.like(begun.keys), got.etag
 		}
 		if _, found := ended.keys[kid]; kid != "" && !found {
 			ended.miss(kid, now)

@@ -2,15 +2,18 @@
 // type at+jwt) in the services that receive them, without asking the server.
 //
 // It owns the order of the checks, the strict reading of tokens and key sets,
-// a key set that keeps itself fresh (RemoteKeys) and the net/http middleware
-// with the challenges of RFC 6750. It does not own primitives: those come from
+// a key set that keeps itself fresh (RemoteKeys), the following of the
+// revocation feed (FollowRevocations) and the net/http middleware with the
+// challenges of RFC 6750. It does not own primitives: those come from
 // the standard library, through golang-jwt where it has them. It makes no
 // tokens, reads no sessions and decides nothing about users.
 //
 // A token is believed only after all of this, in this order: its size and
-// alphabet, its header, its algorithm and type, its key, its signature, and
-// then its claims. The payload of a token that is not properly signed is never
-// parsed. No error comes with claims.
+// alphabet, its header, its algorithm and type, its key, its signature, its
+// claims, and that it was not revoked, where the feed is followed. The payload
+// of a token that is not properly signed is never parsed. No error comes with
+// claims. A token that passed is remembered, and its second sight holds it
+// against the keys, the revocations and the clock of that moment.
 package verify
 
 import (
@@ -22,6 +25,9 @@ import (
 	"time"
 )
 
+// Version is that of this package, as its requests name it.
+const Version = "0.1.0"
+
 const (
 	// MaxTokenSize is the longest token that is looked at, in bytes.
 	MaxTokenSize = 16 << 10
@@ -32,6 +38,7 @@ const (
 
 	defaultLeeway = time.Minute
 	maxLeeway     = 5 * time.Minute
+	maxFeedLeeway = 2 * time.Minute
 )
 
 // Config says which tokens a Verifier accepts.
@@ -56,17 +63,25 @@ type Config struct {
 	// Leeway is by how much the issuer's clock may differ: default 60 s, at
 	// most 5 min. NoLeeway stands for none.
 	Leeway time.Duration
+	// Revocations is the feed of what ended early: FollowRevocations. Without
+	// it a token is believed until it expires. With it Leeway is at most two
+	// minutes, because the server forgets a revocation that long after the
+	// last token it could concern.
+	Revocations *Feed
+	// CacheSize is how many good tokens are remembered, so that the second
+	// sight of one costs next to nothing: default 4096, of about 2 KiB each.
+	// NoCache stands for none.
+	CacheSize int
 	// Now is the clock; default time.Now.
 	Now func() time.Time
 }
 
-// Verifier verifies access tokens. It is safe for concurrent use and never
-// changes.
+// Verifier verifies access tokens. It is safe for concurrent use.
 type Verifier struct {
 	issuer    string
 	audiences []string
-	keys      KeySet
-	methods   map[string]method
+	trust     trust
+	seen      *cache // nil for none
 	leeway    time.Duration
 	now       func() time.Time
 	realm     string
@@ -95,6 +110,20 @@ func New(c Config) (*Verifier, error) {
 	case c.Leeway < 0 || c.Leeway > maxLeeway:
 		wrong = append(wrong, fmt.Errorf("Leeway is %v, expected 0 to %v", c.Leeway, maxLeeway))
 	}
+	if f := c.Revocations; f != nil {
+		if f.c.Issuer != c.Issuer {
+			wrong = append(wrong, fmt.Errorf("Revocations are those of %q, expected those of Issuer", f.c.Issuer))
+		}
+		if c.Leeway > maxFeedLeeway {
+			wrong = append(wrong, fmt.Errorf("Leeway is %v, expected at most %v with Revocations", c.Leeway, maxFeedLeeway))
+		}
+	}
+	switch {
+	case c.CacheSize == 0:
+		c.CacheSize = defaultCache
+	case c.CacheSize < NoCache || c.CacheSize > maxCache:
+		wrong = append(wrong, fmt.Errorf("CacheSize is %d, expected 0 to %d, or NoCache", c.CacheSize, maxCache))
+	}
 	methods, err := allow(c.Algorithms, c.Extra)
 	if err != nil {
 		wrong = append(wrong, err)
@@ -108,8 +137,8 @@ func New(c Config) (*Verifier, error) {
 	return &Verifier{
 		issuer:    c.Issuer,
 		audiences: append([]string{c.Audience}, c.OtherAudiences...),
-		keys:      c.Keys,
-		methods:   methods,
+		trust:     trust{keys: c.Keys, methods: methods, feed: c.Revocations},
+		seen:      newCache(c.CacheSize),
 		leeway:    c.Leeway,
 		now:       c.Now,
 		realm:     quotable(c.Audience),
@@ -122,97 +151,101 @@ func New(c Config) (*Verifier, error) {
 // Otherwise it returns nil and an error that is, by errors.Is, exactly one of
 // the errors of this package. Of several faults the first in the order of the
 // package comment is reported; ErrExpired is the last one, so it means that
-// nothing else is wrong. ErrKeysUnavailable is trouble, not a verdict.
+// nothing else is wrong. ErrKeysUnavailable and ErrFeedLost are trouble, not
+// verdicts; ErrFeedLost is said of tokens alone that are good but for that.
 //
 // ctx bounds the waiting for keys, which happens before the first key set has
-// arrived and when a token names an unknown key.
+// arrived and when a token names an unknown key, and that for the first
+// snapshot of a feed whose loss is reason to refuse.
 func (v *Verifier) Verify(ctx context.Context, raw string) (*Claims, error) {
-	claims, err := v.genuine(ctx, raw)
+	claims, now, err := v.genuine(ctx, raw)
 	if err != nil {
 		return nil, err
 	}
-	if now := v.now(); !now.Before(claims.ExpiresAt.Add(v.leeway)) {
+	if !now.Before(claims.ExpiresAt.Add(v.leeway)) {
 		return nil, fmt.Errorf("%w: at %s, it is %s", ErrExpired, stamp(claims.ExpiresAt), stamp(now))
 	}
+	waited, err := v.trust.feed.permit(ctx)
+	if waited && err == nil {
+		err = v.trust.feed.current().refuse(claims)
+	}
+	if err != nil {
+		return nil, err
+	}
 	return claims, nil
 }
 
-// VerifyEvenIfExpired is Verify without the check of `exp`. It is for ending
-// things, such as the session of a token that came too late to log out with;
-// never grant anything on its word.
+// VerifyEvenIfExpired is Verify without the check of `exp`, and it does not
+// mind a lost feed. It is for ending things, such as the session of a token
+// that came too late to log out with; never grant anything on its word.
 func (v *Verifier) VerifyEvenIfExpired(ctx context.Context, raw string) (*Claims, error) {
-	return v.genuine(ctx, raw)
+	claims, _, err := v.genuine(ctx, raw)
+	return claims, err
 }
 
-// genuine does every check but the one of expiry.
-func (v *Verifier) genuine(ctx context.Context, raw string) (*Claims, error) {
-	t, err := split(raw)
+// genuine does every check but those of expiry and of the feed's being there.
+// It also returns the time it went by.
+func (v *Verifier) genuine(ctx context.Context, raw string) (*Claims, time.Time, error) {
+	if k := v.seen.find(raw); k != nil {
+		now := v.now()
+		good, err := v.again(ctx, k, now)
+		switch {
+		case err != nil:
+			return nil, now, err
+		case good:
+			return k.claims, now, nil
+		}
+	}
+	o, err := v.trust.open(ctx, raw, accessToken)
+	now := v.now() // opening may have waited for keys
 	if err != nil {
-		return nil, err
+		return nil, now, err
 	}
-	h, err := parseHeader(t.header)
+	claims, err := parseClaims(o.payload)
 	if err != nil {
-		return nil, err
+		return nil, now, err
 	}
-	m, ok := v.methods[h.alg]
-	if !ok {
-		return nil, fmt.Errorf("%w: token says %s", ErrAlgorithm, brief(h.alg))
+	claims.KeyID = o.kid
+	if err := v.check(claims, now); err != nil {
+		return nil, now, err
 	}
-	if !isAccessToken(h.typ) {
-		return nil, fmt.Errorf("%w: typ is %s, expected at+jwt", ErrType, brief(h.typ))
+	revoked := v.trust.feed.current()
+	if err := revoked.refuse(claims); err != nil {
+		return nil, now, err
 	}
-	key, err := v.key(ctx, h.kid)
-	if err != nil {
-		return nil, err
+	if until := claims.ExpiresAt.Add(v.leeway); now.Before(until) {
+		v.seen.add(raw, claims, o.key, until, revoked.generation(), now)
 	}
-	// One key, one algorithm (RFC 8725 section 3.1): the header only repeats
-	// what the key set says, it never chooses.
-	if key.Algorithm != h.alg {
-		return nil, fmt.Errorf("%w: token says %s, its key is for %s", ErrAlgorithm, brief(h.alg), key.Algorithm)
-	}
-	if err := m.fits(key.Public); err != nil {
-		return nil, fmt.Errorf("%w: key %s is no %s key: %w", ErrAlgorithm, brief(h.kid), h.alg, err)
-	}
-	signature, err := decode(t.signature)
-	if err != nil {
-		return nil, fmt.Errorf("%w: signature: %w", ErrMalformed, err)
-	}
-	if err := m.verify(key.Public, t.signed, signature); err != nil {
-		return nil, fmt.Errorf("%w: %s with key %s", ErrSignature, h.alg, brief(h.kid))
-	}
-	payload, err := decode(t.payload)
-	if err != nil {
-		return nil, fmt.Errorf("%w: payload: %w", ErrMalformed, err)
-	}
-	claims, err := parseClaims(payload)
-	if err != nil {
-		return nil, err
-	}
-	claims.KeyID = h.kid
-	if err := v.check(claims); err != nil {
-		return nil, err
-	}
-	return claims, nil
+	return claims, now, nil
 }
 
-// key asks the key set and sorts its errors into verdict and trouble.
-func (v *Verifier) key(ctx context.Context, kid string) (Key, error) {
-	if kid == "" || len(kid) > maxKeyID {
-		return Key{}, fmt.Errorf("%w: kid is %s, expected 1 to %d bytes", ErrUnknownKey, brief(kid), maxKeyID)
+// again holds a token that was good before against what may have changed
+// since. It returns false when the token has to be verified anew.
+func (v *Verifier) again(ctx context.Context, k *known, now time.Time) (bool, error) {
+	revoked := v.trust.feed.current()
+	if generation := revoked.generation(); k.asOf.Load() != generation {
+		if err := revoked.refuse(k.claims); err != nil {
+			v.seen.forget(k)
+			return false, err
+		}
+		k.asOf.Store(generation)
 	}
-	key, err := v.keys.Key(ctx, kid)
-	switch {
-	case err == nil:
-		return key, nil
-	case errors.Is(err, ErrUnknownKey), errors.Is(err, ErrKeysUnavailable):
-		return Key{}, err
-	default:
-		return Key{}, fmt.Errorf("%w: %w", ErrKeysUnavailable, err)
+	key, err := v.trust.lookup(ctx, k.claims.KeyID)
+	if err != nil {
+		if !trouble(err) {
+			v.seen.forget(k)
+		}
+		return false, err
 	}
+	good := sameKey(key, k.key) && now.Before(k.until) && v.checkTimes(k.claims, now) == nil
+	if !good {
+		v.seen.forget(k)
+	}
+	return good, nil
 }
 
 // check holds the claims against what this verifier expects, expiry excepted.
-func (v *Verifier) check(c *Claims) error {
+func (v *Verifier) check(c *Claims, now time.Time) error {
 	if c.Issuer != v.issuer {
 		return fmt.Errorf("%w: iss is %s, expected %q", ErrIssuer, brief(c.Issuer), v.issuer)
 	}
@@ -232,20 +265,18 @@ func (v *Verifier) check(c *Claims) error {
 	case c.IssuedAt.IsZero():
 		return fmt.Errorf("%w: iat is missing", ErrClaims)
 	}
-	latest := v.now().Add(v.leeway)
-	if c.IssuedAt.After(latest) {
-		return fmt.Errorf("%w: iat is %s, it is %s", ErrNotYetValid, stamp(c.IssuedAt), stamp(v.now()))
-	}
-	if c.NotBefore.After(latest) {
-		return fmt.Errorf("%w: nbf is %s, it is %s", ErrNotYetValid, stamp(c.NotBefore), stamp(v.now()))
-	}
-	return nil
+	return v.checkTimes(c, now)
 }
 
-// isAccessToken: `typ` without a slash means application/..., and media types
-// know no case (RFC 7515 section 4.1.9, RFC 9068 section 4).
-func isAccessToken(typ string) bool {
-	return strings.EqualFold(typ, "at+jwt") || strings.EqualFold(typ, "application/at+jwt")
+func (v *Verifier) checkTimes(c *Claims, now time.Time) error {
+	latest := now.Add(v.leeway)
+	if c.IssuedAt.After(latest) {
+		return fmt.Errorf("%w: iat is %s, it is %s", ErrNotYetValid, stamp(c.IssuedAt), stamp(now))
+	}
+	if c.NotBefore.After(latest) {
+		return fmt.Errorf("%w: nbf is %s, it is %s", ErrNotYetValid, stamp(c.NotBefore), stamp(now))
+	}
+	return nil
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

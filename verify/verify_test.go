@@ -17,7 +17,8 @@ import (
 // everyError lists the errors of Verify: a refusal must be exactly one of them.
 var everyError = []error{
 	verify.ErrMalformed, verify.ErrAlgorithm, verify.ErrType, verify.ErrUnknownKey, verify.ErrSignature, verify.ErrIssuer,
-	verify.ErrAudience, verify.ErrClaims, verify.ErrNotYetValid, verify.ErrExpired, verify.ErrKeysUnavailable,
+	verify.ErrAudience, verify.ErrClaims, verify.ErrNotYetValid, verify.ErrRevoked, verify.ErrExpired, verify.ErrKeysUnavailable,
+	verify.ErrFeedLost,
 }
 
 // refused fails the test unless v refuses raw for the reason want alone.

@@ -87,6 +87,11 @@ func (c *tokenMint) Run(e *environment) error {
 		if err != nil {
 			return err
 		}
+		if e.config.StatusLists() {
+			if family.StatusIndex, err = in.Engine.Revocations().TakeIndexes(e.ctx, 1); err != nil {
+				return err
+			}
+		}
 		family, err = in.Engine.Logins().Open(e.ctx, login.Opening{
 			Session: sid, Kind: session.Browser, DeviceName: "authserver token mint", AbsoluteTTL: ttl + time.Second,
 			Family: family, CredentialVersion: u.CredentialVersion, Actor: e.actor(), RequestID: e.requestID(),
@@ -103,7 +108,7 @@ func (c *tokenMint) Run(e *environment) error {
 		}
 		minted, err := token.NewMinter(ring, e.config.Tokens()).MintFor(token.Grant{
 			User: u.ID, Session: sid, Client: family.Client, Scope: scope, Audience: audience,
-			AuthTime: family.AuthTime, AMR: family.AMR, Roles: u.Roles, Until: family.AbsoluteEnd,
+			AuthTime: family.AuthTime, AMR: family.AMR, Roles: u.Roles, Until: family.AbsoluteEnd, From: family.TokensFrom, StatusIndex: family.StatusIndex,
 		}, family.BornAt, ttl)
 		if err != nil {
 			return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"example.com/authserver/internal/obs"
 	"example.com/authserver/internal/password"
 	"example.com/authserver/internal/refresh"
+	"example.com/authserver/internal/revocation"
 	"example.com/authserver/internal/token"
 )
 
@@ -27,6 +29,7 @@ import (
 type Server struct {
 	in     *Installation
 	ring   *keys.Ring
+	feed   *revocation.Feed
 	roll   *keys.Roll
 	http   *httpd.Server
 	chores *obs.Chores
@@ -52,13 +55,22 @@ func New(ctx context.Context, in *Installation, log *slog.Logger) (*Server, erro
 
 	rotator := refresh.NewRotator(in.Engine.Families(), ring, c.Refresh, ring.Now, metrics)
 	hearing.rotator.Store(rotator)
-	desk := login.NewDesk(in.Engine.Logins(), in.Engine.Accounts(), in.Engine.Sessions(), in.Engine.Ledger(), hasher, rules, ring, c.Login(), metrics)
+	logins := c.Login()
+	if c.StatusLists() {
+		logins.StatusIndex = revocation.NewIndexes(in.Engine.Revocations()).Take
+	}
+	desk := login.NewDesk(in.Engine.Logins(), in.Engine.Accounts(), in.Engine.Sessions(), in.Engine.Ledger(), hasher, rules, ring, logins, metrics)
 	registry := account.NewRegistry(in.Engine.Accounts(), in.Engine.Ledger(), hasher, rules, c.Accounts())
 	minter := token.NewMinter(ring, c.Tokens())
+	feed := revocation.NewFeed(in.Engine.Revocations(), ring, c.Revocations(), ring.Now, metrics)
+	if err := feed.Read(ctx); err != nil {
+		return nil, err
+	}
 
 	metrics.WatchPool(in.Engine.Pool)
 	metrics.WatchHashing(hasher.Inside, hasher.Waiting)
 	metrics.WatchKeys(ring.Status)
+	metrics.WatchFeed(feed.Status)
 	roll := keys.NewRoll(ring, in.Engine.Verifiers())
 	metrics.WatchVerifiers(roll.Evidence, roll.Missed)
 	server, err := httpd.New(httpd.Config{
@@ -67,14 +79,14 @@ func New(ctx context.Context, in *Installation, log *slog.Logger) (*Server, erro
 		Refresh:    c.Refresh,
 		DrainDelay: c.DrainDelay, AdminExpose: c.AdminExpose, AdminHosts: c.AdminHosts,
 	}, httpd.Rooms{
-		Ring: ring, Registry: registry, Desk: desk, Rotator: rotator, Minter: minter, Sessions: in.Engine.Sessions(), Roll: roll,
+		Ring: ring, Feed: feed, Registry: registry, Desk: desk, Rotator: rotator, Minter: minter, Sessions: in.Engine.Sessions(), Roll: roll,
 		Accounts: in.Engine.Accounts(), Audit: in.Engine.Audit(), Vault: in.Vault(),
 		Ping: in.Engine.Ping, Metrics: metrics.Handler(), Observer: metrics, Log: log,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &Server{in: in, ring: ring, roll: roll, http: server, chores: obs.NewChores(metrics)}, nil
+	return &Server{in: in, ring: ring, feed: feed, roll: roll, http: server, chores: obs.NewChores(metrics)}, nil
 }
 
 // hearing passes on to the rotator whether the store answers: the ring asks it
@@ -98,23 +110,16 @@ func (s *Server) Run(ctx context.Context, public, operations net.Listener) error
 	// Housekeeping goes on while requests drain: a node whose ring grows old
 	// could not sign for them.
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
-	housekeeping := make(chan struct{})
-	go func() {
-		defer close(housekeeping)
-		jobs.Run(background, s.in.Engine.Leases(), id.NewRequest(), s.housework(), s.chores)
-	}()
+	var housekeeping sync.WaitGroup
+	housekeeping.Go(func() { jobs.Run(background, s.in.Engine.Leases(), id.NewRequest(), s.housework(), s.chores) })
+	housekeeping.Go(func() { s.feed.Run(background) })
+	housekeeping.Go(func() { s.roll.Run(background) })
 	ring := make(chan error, 1)
 	go func() { ring <- s.ring.Run(background) }()
-	roll := make(chan struct{})
-	go func() {
-		defer close(roll)
-		s.roll.Run(background)
-	}()
 
 	err := s.http.Serve(ctx, public, operations)
 	stop()
-	<-housekeeping
-	<-roll
+	housekeeping.Wait()
 	return errors.Join(err, <-ring)
 }
 
@@ -152,6 +157,7 @@ func (s *Server) housework() []jobs.Job {
 			n, err := engine.Sessions().EndBelowFloor(ctx, sweepBatch)
 			return n == sweepBatch, err
 		}},
+		sweep("revocations", time.Minute, func(ctx context.Context) (int, error) { return engine.Revocations().Sweep(ctx, sweepBatch) }),
 		{Name: "roots", Every: time.Minute, Do: func(ctx context.Context) (bool, error) {
 			_, err := s.in.Vault().FinishRoots(ctx, audit.BySystem)
 			return false, err

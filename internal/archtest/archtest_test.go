@@ -40,7 +40,7 @@ func TestJudge_brokenHouses(t *testing.T) {
 		// The domain, in its line.
 		{"internal/session", m + "/internal/refresh", ""},
 		{"internal/session", m + "/internal/fault", ""},
-		{"internal/refresh", m + "/internal/session", "only to the left: audit | keys | token | refresh | session"},
+		{"internal/refresh", m + "/internal/session", "only to the left: audit | keys | revocation | token | refresh | session"},
 		{"internal/account", m + "/internal/password", ""},
 		{"internal/password", m + "/internal/account", "only to the left"},
 		{"internal/audit", m + "/internal/admin", "only to the left"},
@@ -112,6 +112,9 @@ func TestJudge_brokenHouses(t *testing.T) {
 		{"cmd/authserver", m + "/internal/app", ""},
 		{"cmd/authserver", m + "/internal/config", ""},
 		{"cmd/authserver", m + "/internal/store/postgres", "in internal/app only"},
+		{"cmd/refreshtorture", m + "/internal/refresh", "pointed at anybody's server"},
+		{"cmd/refreshtorture", "github.com/alecthomas/kong", "pointed at anybody's server"},
+		{"cmd/refreshtorture", "net/http", ""},
 
 		// verify belongs to other people.
 		{"verify", "github.com/golang-jwt/jwt/v5", ""},
@@ -120,6 +123,12 @@ func TestJudge_brokenHouses(t *testing.T) {
 		{"verify_test", m + "/internal/keys", "nothing of this server"},
 		{"verify", "golang.org/x/sync/singleflight", "std and golang-jwt only"},
 		{"verify_test", "github.com/google/go-cmp/cmp", ""},
+		{"verify_test", m + "/verify/verifytest", ""},
+		{"verify/verifytest", m + "/verify", ""},
+		{"verify/verifytest", "net/http/httptest", ""},
+		{"verify/verifytest", m + "/internal/keys", "nothing of this server"},
+		{"verify/verifytest", "github.com/google/go-cmp/cmp", "std and golang-jwt only"},
+		{"verify", m + "/verify/verifytest", "a testkit does not ship"},
 		{"api", m + "/internal/fault", "embedded files"},
 
 		// Test tools and testkits.

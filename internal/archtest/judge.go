@@ -100,6 +100,9 @@ func forbiddenOutside(from place, i imported) string {
 	if from.floor == public && !isStandard(i.path) && !under(i.path, verifyMay) {
 		return verifyReason
 	}
+	if from.floor == outside && !isStandard(i.path) {
+		return below[outside].reason
+	}
 	for _, b := range bans {
 		if !b.exempt(from) && underAny(i.path, b.paths) && !isTestkit(i.dir) {
 			return b.reason

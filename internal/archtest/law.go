@@ -25,6 +25,7 @@ const (
 	config  floor = "config"        // one struct of settings
 	attic   floor = "attic"         // app, where concrete meets interface
 	command floor = "command"       // one short file per verb
+	outside floor = "outside"       // a product that knows servers by HTTP only
 	public  floor = "public"        // verify, which other people import
 	embed   floor = "embed"         // one Go file that embeds files
 	watch   floor = "watch"         // this package
@@ -47,6 +48,7 @@ var rooms = []place{
 
 	{"internal/audit", domain},
 	{"internal/keys", domain},
+	{"internal/revocation", domain},
 	{"internal/token", domain},
 	{"internal/refresh", domain},
 	{"internal/session", domain},
@@ -78,6 +80,7 @@ var rooms = []place{
 	{"internal/archtest", watch},
 
 	{"cmd", command},
+	{"cmd/refreshtorture", outside},
 	{"verify", public},
 	{"api", embed},
 	{"migrations", embed},
@@ -100,6 +103,7 @@ var below = map[floor]struct {
 	config:  {[]floor{kit, domain, roof, store, public, keeping, wire, door, hall, embed}, "config knows each room's Policy; it does not know the attic that reads it"},
 	attic:   {[]floor{kit, domain, roof, store, public, keeping, wire, door, hall, config, embed}, "the attic builds the house and knows everything but the commands"},
 	command: {[]floor{kit, domain, roof, public, keeping, config, attic, embed, command}, "a verb parses flags, calls a room and prints; concrete meets interface in internal/app only"},
+	outside: {nil, "the torture kit is pointed at anybody's server: it knows this one from outside only, and is the standard library alone"},
 	public:  {nil, "verify is imported by other people's services: it brings nothing of this server with it"},
 	embed:   {nil, "this package holds embedded files and one Go file that names them"},
 	watch:   {nil, "archtest reads the tree and does not run it"},

@@ -42,6 +42,8 @@ type Config struct {
 	Registration   string        `group:"settings" enum:"open,closed" default:"open" help:"Whether anybody may register through the API. On the host, users create always works."`
 	FirstPartyAPI  string        `group:"settings" name:"first-party-api" enum:"on,off" default:"on" help:"Whether the /v1 API is served."`
 
+	StatusList string `group:"settings" enum:"off,on" default:"off" help:"Whether access tokens name a Token Status List and this server publishes the lists, for verifiers that do not know the revocation feed."`
+
 	KeyAlgorithms  []string      `group:"settings" placeholder:"ALG" default:"ES256,RS256" help:"Signing algorithms with a published key; the first signs access tokens. ES256, RS256, PS256, ES384, EdDSA, ML-DSA-44, ML-DSA-65."`
 	KeyRSABits     int           `group:"settings" name:"key-rsa-bits" enum:"2048,3072" default:"2048" help:"Size of new RSA keys."`
 	KeyRotateEvery time.Duration `group:"settings" placeholder:"DURATION" default:"2160h" help:"How long one signing key signs."`

@@ -9,6 +9,7 @@ import (
 	"example.com/authserver/internal/login"
 	"example.com/authserver/internal/password"
 	"example.com/authserver/internal/refresh"
+	"example.com/authserver/internal/revocation"
 	"example.com/authserver/internal/token"
 )
 
@@ -39,7 +40,17 @@ func (c *Config) Keys() keys.Policy {
 
 // Tokens returns the policy of package token.
 func (c *Config) Tokens() token.Policy {
-	return token.Policy{Issuer: c.Issuer, TTL: c.AccessTTL, MaxBytes: maxAccessToken}
+	return token.Policy{Issuer: c.Issuer, TTL: c.AccessTTL, MaxBytes: maxAccessToken, StatusLists: c.StatusLists()}
+}
+
+// StatusLists reports whether status lists are published.
+func (c *Config) StatusLists() bool { return c.StatusList == "on" }
+
+// Revocations returns the policy of package revocation.
+func (c *Config) Revocations() revocation.Policy {
+	p := revocation.DefaultPolicy(c.Issuer)
+	p.StatusLists = c.StatusLists()
+	return p
 }
 
 // Refresh returns the policy of a client's families. First-party clients can

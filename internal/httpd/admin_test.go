@@ -101,7 +101,7 @@ type (
 		}
 		Verifiers int
 	}
-	revocation struct {
+	keyRevocation struct {
 		DryRun    bool `json:"dry_run"`
 		Successor string
 		Living    int `json:"sessions_living"`
@@ -407,14 +407,14 @@ func TestAdmin_keys(t *testing.T) {
 		h.seen(func() { h.do("GET", "/.well-known/jwks.json", nil, agent("svc/1")).is(200) })
 
 		o.ask("POST", "/keys/nonsense/revoke", fields{"dry_run": true}).refused(404, "key_not_found")
-		dry := into[revocation](o.ask("POST", "/keys/"+old+"/revoke", fields{"dry_run": true}).is(200))
+		dry := into[keyRevocation](o.ask("POST", "/keys/"+old+"/revoke", fields{"dry_run": true}).is(200))
 		if !dry.DryRun || dry.Successor != next.KID || dry.Living != 1 || dry.HeldBy != 1 || dry.Warnings == nil {
 			t.Errorf("dry run: %+v", dry)
 		}
 		h.advance(time.Second)
 		o.ask("GET", "/users", nil).is(200) // nothing was done
 		a = o.ask("POST", "/keys/"+old+"/revoke", nil).is(200)
-		if did := into[revocation](a); did.DryRun || did.Successor != next.KID {
+		if did := into[keyRevocation](a); did.DryRun || did.Successor != next.KID {
 			t.Errorf("revoked: %+v", did)
 		}
 		revoking := a.Header.Get("X-Request-Id")
@@ -431,11 +431,11 @@ func TestAdmin_keys(t *testing.T) {
 
 		// The refresh root key: the sessions under it end.
 		o.ask("POST", "/keys/rotate", fields{"purpose": "refresh"}).is(200)
-		dry = into[revocation](o.ask("POST", "/keys/refresh-1/revoke", fields{"dry_run": true}).is(200))
+		dry = into[keyRevocation](o.ask("POST", "/keys/refresh-1/revoke", fields{"dry_run": true}).is(200))
 		if dry.Ending != 2 || dry.Ended != 0 {
 			t.Errorf("dry run of the root key: %+v", dry)
 		}
-		if did := into[revocation](o.ask("POST", "/keys/refresh-1/revoke", nil).is(200)); did.Ended != 2 {
+		if did := into[keyRevocation](o.ask("POST", "/keys/refresh-1/revoke", nil).is(200)); did.Ended != 2 {
 			t.Errorf("root key: %+v", did)
 		}
 		o.ask("GET", "/users", nil).refused(401, "session_ended")

@@ -77,7 +77,7 @@ func levelOf(route string, status int, aborted bool) slog.Level {
 		return slog.LevelWarn
 	case status >= 500 || aborted:
 		return slog.LevelError
-	case status < 400 && (route == jwksPath || route == "/livez" || route == "/readyz" || route == "/metrics"):
+	case status < 400 && (forVerifiers(route) || route == "/livez" || route == "/readyz" || route == "/metrics"):
 		return slog.LevelDebug
 	default:
 		return slog.LevelInfo

@@ -25,6 +25,7 @@ import (
 	"example.com/authserver/internal/obs"
 	"example.com/authserver/internal/password"
 	"example.com/authserver/internal/refresh"
+	"example.com/authserver/internal/revocation"
 	"example.com/authserver/internal/secret"
 	"example.com/authserver/internal/store"
 	"example.com/authserver/internal/store/postgres"
@@ -40,6 +41,7 @@ type house struct {
 	clock   *storetest.Clock
 	engine  store.Engine
 	ring    *keys.Ring
+	feed    *revocation.Feed
 	server  *httpd.Server
 	roll    *keys.Roll
 	metrics *obs.Metrics
@@ -61,6 +63,16 @@ type plan struct {
 	access, idle time.Duration
 	algorithms   []keys.Algorithm
 	masters      keys.MasterKeys
+	statusLists  bool
+}
+
+// statusIndex is where sessions get their place in the status lists; nil when
+// there are none.
+func (p *plan) statusIndex(e store.Engine) func(context.Context) (int64, error) {
+	if !p.statusLists {
+		return nil
+	}
+	return revocation.NewIndexes(e.Revocations()).Take
 }
 
 type option func(*plan)
@@ -174,32 +186,48 @@ func build(t testing.TB, clock *storetest.Clock, engine store.Engine, options ..
 	h.metrics.WatchKeys(h.ring.Status)
 	h.roll = keys.NewRoll(h.ring, engine.Verifiers())
 	h.config = c
+	feedPolicy := revocation.DefaultPolicy(c.Issuer)
+	feedPolicy.StatusLists = p.statusLists
+	h.feed = revocation.NewFeed(engine.Revocations(), h.ring, feedPolicy, h.ring.Now, h.metrics)
+	if err := h.feed.Read(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	h.metrics.WatchFeed(h.feed.Status)
 	h.rooms = httpd.Rooms{
 		Ring:     h.ring,
 		Registry: account.NewRegistry(engine.Accounts(), engine.Ledger(), hasher, rules, account.Policy{RegistrationOpen: p.registration}),
 		Desk: login.NewDesk(engine.Logins(), engine.Accounts(), engine.Sessions(), engine.Ledger(), hasher, rules, h.ring, login.Policy{
 			Client: c.Client, Scope: "account", Audience: c.Audience, AdminAudience: c.Issuer + "/admin",
-			IdleTTL: p.idle, SessionTTL: sessionTTL, RememberTTL: 4 * sessionTTL,
+			IdleTTL: p.idle, SessionTTL: sessionTTL, RememberTTL: 4 * sessionTTL, StatusIndex: p.statusIndex(engine),
 		}, h.metrics),
 		Rotator:  refresh.NewRotator(engine.Families(), h.ring, policy, h.ring.Now, h.metrics),
-		Minter:   token.NewMinter(h.ring, token.Policy{Issuer: c.Issuer, TTL: p.access, MaxBytes: 4096}),
-		Sessions: engine.Sessions(), Roll: h.roll,
+		Minter:   token.NewMinter(h.ring, token.Policy{Issuer: c.Issuer, TTL: p.access, MaxBytes: 4096, StatusLists: p.statusLists}),
+		Sessions: engine.Sessions(), Feed: h.feed, Roll: h.roll,
 		Accounts: engine.Accounts(), Audit: engine.Audit(), Vault: admin.Vault{
 			Custodian: keys.NewCustodian(engine.Keys(), p.masters, keyPolicy, clock.Now), Verifiers: engine.Verifiers(),
 			Sessions: engine.Sessions(), Policy: keyPolicy, Refresh: policy(""),
 		},
 		Ping: engine.Ping, Metrics: h.metrics.Handler(), Observer: h.metrics, Log: log,
 	}
-	if h.server, err = httpd.New(h.config, h.rooms); err != nil {
-		t.Fatal(err)
-	}
-	public := httptest.NewServer(h.server.Public())
-	t.Cleanup(public.Close)
+	public := h.serve(h.rooms)
 	ops := httptest.NewServer(h.server.Operations(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 8081}))
 	t.Cleanup(ops.Close)
-	h.url, h.ops = public.URL, ops.URL
+	h.ops = ops.URL
 	h.client = h.checked(public.Client())
 	return h
+}
+
+// serve puts a public listener of these rooms in place of what there was.
+func (h *house) serve(rooms httpd.Rooms) *httptest.Server {
+	h.t.Helper()
+	server, err := httpd.New(h.config, rooms)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	public := httptest.NewServer(server.Public())
+	h.t.Cleanup(public.Close)
+	h.server, h.url = server, public.URL
+	return public
 }
 
 // checked returns a client whose exchanges are held against the contract.

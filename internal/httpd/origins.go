@@ -65,13 +65,13 @@ func originHint(origin string) string {
 }
 
 // crossOriginReads answers preflights and lets allowed origins read answers.
-// The key set is for everybody, and it must not vary by origin, or no shared
-// cache could hold it.
+// What is for verifiers is for everybody, and it must not vary by origin, or no
+// shared cache could hold it.
 func (s *Server) crossOriginReads(next http.Handler) http.Handler {
 	credentialed, open := s.cors.Handler(next), s.openCORS.Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
-		case r.URL.Path != jwksPath:
+		case !forVerifiers(r.URL.Path):
 			credentialed.ServeHTTP(w, r)
 		case r.Method == http.MethodOptions:
 			open.ServeHTTP(w, r)

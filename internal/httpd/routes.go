@@ -17,8 +17,16 @@ import (
 // The paths that middleware knows.
 const (
 	jwksPath    = "/.well-known/jwks.json"
+	feedPath    = "/v1/revocations"
+	statusPath  = "/v1/status/"
 	refreshPath = "/v1/refresh"
 )
+
+// forVerifiers reports paths that every verifier must always get: pages of any
+// origin may read them, and no limit of a network stands before them.
+func forVerifiers(path string) bool {
+	return path == jwksPath || path == feedPath || strings.HasPrefix(path, statusPath)
+}
 
 // publicRoutes builds the public listener.
 func (s *Server) publicRoutes(set *keySet) (http.Handler, error) {
@@ -30,6 +38,8 @@ func (s *Server) publicRoutes(set *keySet) (http.Handler, error) {
 	s.refuseElse(mux)
 
 	mux.Method("GET", jwksPath, wire.Handler(set.handle))
+	mux.Method("GET", feedPath, wire.Handler(s.feed))
+	mux.Method("GET", statusPath+"{list}", wire.Handler(s.statusList))
 	mux.Method("GET", "/openapi.yaml", wire.Handler(s.openapi))
 	mux.Method("GET", "/", wire.Handler(s.front))
 	if !s.config.FirstPartyAPI {

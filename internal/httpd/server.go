@@ -24,6 +24,7 @@ import (
 	"example.com/authserver/internal/limit"
 	"example.com/authserver/internal/login"
 	"example.com/authserver/internal/refresh"
+	"example.com/authserver/internal/revocation"
 	"example.com/authserver/internal/session"
 	"example.com/authserver/internal/token"
 )
@@ -69,6 +70,7 @@ type Rooms struct {
 	Rotator  *refresh.Rotator
 	Minter   *token.Minter
 	Sessions session.Store
+	Feed     *revocation.Feed
 	Roll     *keys.Roll // notes who fetches the key set; nil: nobody does
 
 	// What the admin API calls besides.
@@ -107,6 +109,7 @@ type Server struct {
 	edge       *limit.Pace[string] // bounds the requests of one network
 	health     health
 	draining   atomic.Bool
+	ending     chan struct{} // closed when streams have to end
 
 	public http.Handler
 	admin  *adminapi.Door
@@ -114,7 +117,7 @@ type Server struct {
 
 // New returns a server. An error names what is missing or wrong.
 func New(c Config, r Rooms) (*Server, error) {
-	if r.Ping == nil || r.Metrics == nil || r.Observer == nil || r.Log == nil || r.Ring == nil {
+	if r.Ping == nil || r.Metrics == nil || r.Observer == nil || r.Log == nil || r.Ring == nil || r.Feed == nil {
 		return nil, errors.New("httpd: a room is missing")
 	}
 	issuer, err := url.Parse(c.Issuer)
@@ -123,8 +126,9 @@ func New(c Config, r Rooms) (*Server, error) {
 	}
 	s := &Server{
 		config: c, rooms: r, issuerHost: issuer.Host, hsts: issuer.Scheme == "https",
-		site: &wire.Site{Issuer: c.Issuer, Log: r.Log, RetrySpread: max(0, defaulted(c.RetryJitter, 4*time.Second))},
-		edge: limit.NewPace[string](defaulted(c.EdgeRate, 5000), defaulted(c.EdgeBurst, 10000)),
+		site:   &wire.Site{Issuer: c.Issuer, Log: r.Log, RetrySpread: max(0, defaulted(c.RetryJitter, 4*time.Second))},
+		edge:   limit.NewPace[string](defaulted(c.EdgeRate, 5000), defaulted(c.EdgeBurst, 10000)),
+		ending: make(chan struct{}),
 	}
 	s.health = health{ring: r.Ring, ping: r.Ping, draining: &s.draining}
 	if err := s.trustOrigins(issuer.Scheme + "://" + issuer.Host); err != nil {
@@ -176,9 +180,9 @@ func (s *Server) listen(h http.Handler, read, write time.Duration) *http.Server 
 
 // Serve answers on both listeners until ctx ends, and then stops without
 // cutting a request off: /readyz says 503 at once, answers ask clients to close
-// their connections, new requests are answered for DrainDelay more, and those
-// under way then get DrainBound to finish. operations may be nil. A request's
-// own context does not end with ctx.
+// their connections, new requests are answered for DrainDelay more, streams end
+// then, and requests under way get DrainBound to finish. operations may be nil.
+// A request's own context does not end with ctx. It is called once.
 func (s *Server) Serve(ctx context.Context, public, operations net.Listener) error {
 	servers := []*http.Server{s.listen(s.public, readTimeout, writeTimeout)}
 	listeners := []net.Listener{public}
@@ -203,6 +207,7 @@ func (s *Server) Serve(ctx context.Context, public, operations net.Listener) err
 	case cause = <-failed:
 		s.draining.Store(true)
 	}
+	close(s.ending)
 	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), defaulted(s.config.DrainBound, drainBound))
 	defer cancel()
 	for _, server := range servers { // the public one first, so that health is told to the end

@@ -134,3 +134,35 @@ func TestRevoke_erasesInTheSameChangeAndBringsNobodyBack(t *testing.T) {
 		t.Fatalf("back to a revoked or a gone key: %v", err)
 	}
 }
+
+// What is announced about a revoked key is signed by a key that verifiers hold,
+// until their caches hold the successor.
+func TestHerald_isAKeyThatVerifiersHold(t *testing.T) {
+	d := open4test(t, quick())
+	herald := func() string {
+		t.Helper()
+		kid, _, _, err := d.ring.Herald()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return kid
+	}
+	first := d.signing(t, ES256)
+	if herald() != first {
+		t.Errorf("at the founding %s signs, want the default key", herald())
+	}
+	d.after(t, time.Minute)
+	held := kidsOf(t, d.ring)
+	if _, err := d.custodian.Revoke(t.Context(), operator, first, false); err != nil {
+		t.Fatal(err)
+	}
+	d.after(t, 0)
+	successor := d.signing(t, ES256)
+	if kid := herald(); kid == first || kid == successor || !slices.Contains(held, kid) {
+		t.Errorf("%s announces that %s is revoked, want one of %q that stands", kid, first, held)
+	}
+	d.after(t, 2*quick().MaxAge)
+	if herald() != successor {
+		t.Errorf("%s signs when every cache holds the successor %s", herald(), successor)
+	}
+}

@@ -123,6 +123,30 @@ func (r *Ring) Signer(alg Algorithm) (kid string, method jwt.SigningMethod, key 
 	return h.Key.KID, h.method, h.signer, nil
 }
 
+// Herald returns the key to sign what verifiers must be able to check at once,
+// without asking for keys first: above all that a key is revoked. It is the
+// active default key once caches hold it, and until then the key that has stood
+// in the key set for longest, whatever its algorithm and though it may not sign
+// tokens. An error is trouble (503).
+func (r *Ring) Herald() (kid string, method jwt.SigningMethod, key crypto.Signer, err error) {
+	kid, method, key, err = r.Signer("")
+	if err != nil {
+		return "", nil, nil, err
+	}
+	s := r.current.Load()
+	now := r.clock().Add(s.offset)
+	best := s.byKID[kid]
+	if best == nil || now.Sub(best.Key.PublishedAt) >= 2*r.policy.MaxAge {
+		return kid, method, key, nil
+	}
+	for _, h := range s.signing {
+		if h.Stands(now) && h.Key.PublishedAt.Before(best.Key.PublishedAt) {
+			best = h
+		}
+	}
+	return best.Key.KID, best.method, best.signer, nil
+}
+
 // ActiveRoot returns the refresh root key that new tokens are made under. An
 // error is trouble (503).
 func (r *Ring) ActiveRoot() (number uint8, key secret.Bytes, err error) {

@@ -27,6 +27,9 @@ type Policy struct {
 	IdleTTL       time.Duration // between two refreshes
 	SessionTTL    time.Duration // absolute
 	RememberTTL   time.Duration // absolute, with remember
+	// StatusIndex returns a place in the status lists for a new session; nil
+	// where there are no lists. An error is trouble.
+	StatusIndex func(context.Context) (int64, error)
 }
 
 // Request is one try to log in.
@@ -214,6 +217,11 @@ func (d *Desk) opening(ctx context.Context, r Request, cred Credential, verdict 
 	})
 	if err != nil {
 		return Opening{}, secret.Text{}, fault.Trouble(err)
+	}
+	if d.policy.StatusIndex != nil {
+		if family.StatusIndex, err = d.policy.StatusIndex(ctx); err != nil {
+			return Opening{}, secret.Text{}, fault.Trouble(err)
+		}
 	}
 	o.Family = family
 	return o, token, nil

@@ -40,6 +40,7 @@ type Metrics struct {
 	requests *prometheus.HistogramVec
 
 	ring    ringMetrics
+	feed    feedMetrics
 	learned sync.Mutex
 	known   atomic.Pointer[children]
 }
@@ -105,6 +106,7 @@ func New(b Build, log *slog.Logger) *Metrics {
 		Name: "authserver_http_request_duration_seconds", Help: "Time to answer a request, by route pattern.", Buckets: usual,
 	}, []string{"route", "method", "code"}))
 	m.ring.register(m)
+	m.feed.register(m)
 	return m
 }
 

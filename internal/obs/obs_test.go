@@ -17,6 +17,7 @@ import (
 	"example.com/authserver/internal/obs"
 	"example.com/authserver/internal/password"
 	"example.com/authserver/internal/refresh"
+	"example.com/authserver/internal/revocation"
 	"example.com/authserver/internal/store"
 )
 
@@ -27,6 +28,8 @@ var (
 	_ password.Observer = (*obs.Metrics)(nil)
 	_ keys.Observer     = (*obs.Metrics)(nil)
 	_ httpd.Observer    = (*obs.Metrics)(nil)
+
+	_ revocation.Observer = (*obs.Metrics)(nil)
 )
 
 func scrape(t *testing.T, m *obs.Metrics) string {
@@ -67,6 +70,10 @@ func TestMetrics_names(t *testing.T) {
 			{Algorithm: keys.ES256, KID: "k0", State: keys.Gone, PublishedAt: born},
 		}}, nil
 	})
+	m.WatchFeed(func() revocation.Status {
+		return revocation.Status{Read: true, Age: 1500 * time.Millisecond, Entries: 3, Newest: 12, Streams: 2}
+	})
+	m.FeedRead(time.Millisecond, nil)
 	m.WatchVerifiers(func() (keys.Evidence, bool) { return keys.Evidence{Newest: 5, Older: 2, Unknown: 1}, true }, func() uint64 { return 9 })
 	m.Redeemed(refresh.Reused, refresh.ReasonTooOld)
 	m.BatchDone(3, time.Millisecond, nil)
@@ -89,6 +96,8 @@ func TestMetrics_names(t *testing.T) {
 		`authserver_http_request_duration_seconds_count{code="200",method="POST",route="/v1/refresh"} 1`,
 		`authserver_key_info{alg="ES256",kid="k1",state="active"} 1`, `authserver_key_info{alg="ES256",kid="k0",state="gone"} 1`,
 		`authserver_key_age_seconds{alg="ES256",kid="k1"} 3600`,
+		"authserver_revocation_feed_age_seconds 1.5", "authserver_revocation_feed_entries 3", "authserver_revocation_feed_seq 12",
+		"authserver_revocation_feed_streams 2", "authserver_revocation_feed_read_seconds_count 1",
 		`authserver_jwks_verifiers{holds="newest"} 5`, `authserver_jwks_verifiers{holds="older"} 2`,
 		"authserver_jwks_fetches_unattributed_total 9",
 		"authserver_db_pool_max_connections 8", "authserver_db_pool_open_connections 3", "authserver_db_pool_busy_connections 1",
@@ -145,6 +154,24 @@ func TestRing_theLogIsToldWhenReadingFailsAndWhenItWorksAgain(t *testing.T) {
 		if !strings.Contains(text, want) {
 			t.Errorf("%s is missing", want)
 		}
+	}
+}
+
+func TestFeed_theLogIsToldWhenReadingFailsAndWhenItWorksAgain(t *testing.T) {
+	var log bytes.Buffer
+	m := obs.New(obs.Build{}, obs.NewLogger(&log, slog.LevelInfo, obs.JSON))
+	m.FeedRead(time.Millisecond, nil)
+	for range 3 {
+		m.FeedRead(time.Millisecond, io.ErrUnexpectedEOF)
+	}
+	for range 3 {
+		m.FeedRead(time.Millisecond, nil)
+	}
+	if n := strings.Count(log.String(), "\n"); n != 2 || !strings.Contains(log.String(), "unexpected EOF") || !strings.Contains(log.String(), "read again") {
+		t.Errorf("the log says in %d lines:\n%s", n, &log)
+	}
+	if text := scrape(t, m); !strings.Contains(text, "authserver_revocation_feed_read_failures_total 3") {
+		t.Error("the failures are not counted")
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"example.com/authserver/internal/keys"
+	"example.com/authserver/internal/revocation"
 	"example.com/authserver/internal/store"
 )
 
@@ -32,6 +33,15 @@ func (m *Metrics) WatchHashing(inside, waiting func() int) {
 // WatchKeys shows the timetable of the keys. It is called once.
 func (m *Metrics) WatchKeys(status func() (keys.Status, error)) {
 	m.registry.MustRegister(timetable{status})
+}
+
+// WatchFeed shows what this node holds of the revocation feed, and how old that
+// is. It is called once.
+func (m *Metrics) WatchFeed(status func() revocation.Status) {
+	m.gauge("authserver_revocation_feed_age_seconds", "Since when this node has not read the revocation feed; below 1 while it does.", func() float64 { return status().Age.Seconds() })
+	m.gauge("authserver_revocation_feed_entries", "Entries of the revocation feed that have not passed.", func() float64 { return float64(status().Entries) })
+	m.gauge("authserver_revocation_feed_streams", "Readers that follow the revocation feed on this node by events.", func() float64 { return float64(status().Streams) })
+	m.gauge("authserver_revocation_feed_seq", "The newest number of the revocation feed that this node holds.", func() float64 { return float64(status().Newest) })
 }
 
 // timetable is a collector, because keys come and go.

@@ -146,6 +146,9 @@ type Family struct {
 	IdleTTL     time.Duration
 	BornAt      time.Time
 	AbsoluteEnd time.Time
+	// StatusIndex is the place of the session's tokens in the status lists, see
+	// package revocation; 0: they have none.
+	StatusIndex int64
 
 	// Moving with every rotation.
 	UserAgent     string
@@ -176,6 +179,9 @@ type Family struct {
 	Disabled bool      // the user, or once there are clients the client, is disabled
 	Roles    []string  // of the user
 	Floor    time.Time // families born before this instant are revoked
+	// TokensFrom is a whole second before which no access token may be dated:
+	// the revocation feed refuses older ones of this user, or of everybody.
+	TokensFrom time.Time
 }
 
 // MaxGeneration is the last generation; a family would need a rotation every

@@ -16,6 +16,7 @@ import (
 	"example.com/authserver/internal/limit"
 	"example.com/authserver/internal/login"
 	"example.com/authserver/internal/refresh"
+	"example.com/authserver/internal/revocation"
 	"example.com/authserver/internal/session"
 )
 
@@ -29,6 +30,7 @@ type Engine interface {
 	Accounts() account.Store
 	Logins() login.Store
 	Keys() keys.Store
+	Revocations() revocation.Store
 	Verifiers() keys.VerifierStore
 	Audit() audit.Store
 	Ledger() limit.Ledger
@@ -51,7 +53,9 @@ type Engine interface {
 	Doctor(ctx context.Context) ([]Finding, error)
 	// AuditSessions re-reads the whole database and reports every violation
 	// of the invariants: families without session or user, sessions that
-	// ended while a family of theirs lives, impossible columns.
+	// ended while a family of theirs lives, ends that the audit log holds and
+	// the rows do not, impossible columns, keys that sign before verifiers can
+	// know them.
 	AuditSessions(ctx context.Context) ([]Violation, error)
 	Close()
 }
@@ -134,4 +138,20 @@ type Violation struct {
 	Invariant string // a short stable name
 	Subject   string // which row
 	Detail    string
+}
+
+// AuditKeys is the part of AuditSessions that is the same on every engine: no
+// key signs before it is published. Refresh root keys are not meant: nobody but
+// the nodes has to know them, and a node that meets a number it does not know
+// reads the ring again.
+func AuditKeys(ring keys.StoredRing) (found []Violation) {
+	for _, k := range ring.Keys {
+		if k.Purpose == keys.Sign && k.ActiveAt != nil && k.ActiveAt.Before(k.PublishedAt) {
+			found = append(found, Violation{
+				Invariant: "key_is_published_before_it_signs", Subject: "key " + k.KID,
+				Detail: fmt.Sprintf("active at %s, published at %s", k.ActiveAt, k.PublishedAt),
+			})
+		}
+	}
+	return found
 }

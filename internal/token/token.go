@@ -15,6 +15,7 @@ import (
 	"example.com/authserver/internal/fault"
 	"example.com/authserver/internal/id"
 	"example.com/authserver/internal/keys"
+	"example.com/authserver/internal/revocation"
 	"example.com/authserver/internal/secret"
 )
 
@@ -37,6 +38,13 @@ type Claims struct {
 	AuthTime  int64    `json:"auth_time"` // seconds since 1970
 	AMR       []string `json:"amr"`       // RFC 8176
 	Roles     []string `json:"roles,omitempty"`
+	Status    *Status  `json:"status,omitempty"`
+}
+
+// Status says where a verifier finds out whether the token was revoked
+// (draft-ietf-oauth-status-list-20, section 6.2).
+type Status struct {
+	List revocation.Place `json:"status_list"`
 }
 
 // Audience is one audience as a string or several as an array (RFC 7519
@@ -87,6 +95,11 @@ type Grant struct {
 	Roles    []string
 	// Until caps the life of the token: the end of its session.
 	Until time.Time
+	// From is the whole second that it is dated at the earliest; zero: any. What
+	// was issued before is in the revocation feed.
+	From time.Time
+	// StatusIndex is the session's place in the status lists; 0: none.
+	StatusIndex int64
 }
 
 // Minted is a signed access token.
@@ -111,6 +124,8 @@ type Policy struct {
 	TTL    time.Duration
 	// MaxBytes caps a token's size: roles can grow, headers of proxies cannot.
 	MaxBytes int
+	// StatusLists says whether tokens name their place in the status lists.
+	StatusLists bool
 }
 
 // Minter mints access tokens. It is safe for concurrent use.
@@ -123,7 +138,8 @@ type Minter struct {
 func NewMinter(ring Signing, policy Policy) *Minter { return &Minter{ring: ring, policy: policy} }
 
 // Mint signs an access token at now, the store's clock, which is floored to
-// the second so that no verifier sees it from the future. Errors are faults:
+// the second so that no verifier sees it from the future. Only in the second of
+// a revocation it is dated the second after, see Grant.From. Errors are faults:
 // trouble, or an internal error for a token over MaxBytes.
 func (m *Minter) Mint(g Grant, now time.Time) (Minted, error) {
 	return m.mint(g, now, m.policy.TTL)
@@ -140,6 +156,11 @@ func (m *Minter) mint(g Grant, now time.Time, ttl time.Duration) (Minted, error)
 		return Minted{}, err
 	}
 	issued := now.Truncate(time.Second)
+	// A later From is of a clock that was set back since: a token from the
+	// future would be refused by every verifier, and not by the feed alone.
+	if g.From.After(issued) && g.From.Sub(now) <= time.Second {
+		issued = g.From
+	}
 	expires := issued.Add(ttl)
 	if !g.Until.IsZero() && expires.After(g.Until) {
 		expires = g.Until.Truncate(time.Second)
@@ -149,6 +170,9 @@ func (m *Minter) mint(g Grant, now time.Time, ttl time.Duration) (Minted, error)
 		ExpiresAt: expires.Unix(), IssuedAt: issued.Unix(), ID: id.NewEvent().String(),
 		ClientID: g.Client, Scope: g.Scope, SessionID: g.Session.String(),
 		AuthTime: g.AuthTime.Unix(), AMR: g.AMR, Roles: g.Roles,
+	}
+	if m.policy.StatusLists && g.StatusIndex > 0 {
+		claims.Status = &Status{revocation.PlaceOf(m.policy.Issuer, g.StatusIndex)}
 	}
 	t := jwt.NewWithClaims(method, &claims)
 	t.Header["typ"] = Type

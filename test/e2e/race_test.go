@@ -83,7 +83,7 @@ func race(t *testing.T, nodes []*node, rounds int) {
 }
 
 // audit re-reads the whole database and wants no broken invariant.
-func audit(t *testing.T, n *node) {
+func audit(t testing.TB, n *node) {
 	t.Helper()
 	out := n.mustCLI("", "audit", "sessions", "--json")
 	if a := (answer{Body: []byte(out)}); a.field("count") != "0" {

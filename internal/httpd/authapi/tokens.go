@@ -50,7 +50,7 @@ func (d *Door) hand(s *wire.Scope, w http.ResponseWriter, a answer) error {
 	begun := time.Now()
 	minted, err := d.Minter.Mint(token.Grant{
 		User: f.User, Session: f.Session, Client: f.Client, Scope: f.Scope, Audience: f.Audience,
-		AuthTime: f.AuthTime, AMR: f.AMR, Roles: f.Roles, Until: f.AbsoluteEnd,
+		AuthTime: f.AuthTime, AMR: f.AMR, Roles: f.Roles, Until: f.AbsoluteEnd, From: f.TokensFrom, StatusIndex: f.StatusIndex,
 	}, a.now)
 	if err != nil {
 		return err

@@ -27,6 +27,10 @@ type Contract struct{ doc *openapi3.T }
 
 var load = sync.OnceValues(func() (*Contract, error) {
 	openapi3filter.RegisterBodyDecoder("application/jwk-set+json", openapi3filter.JSONBodyDecoder)
+	plain := openapi3filter.RegisteredBodyDecoder("text/plain")
+	openapi3filter.RegisterBodyDecoder("application/revocations+jwt", plain)
+	openapi3filter.RegisterBodyDecoder("application/statuslist+jwt", plain)
+	openapi3filter.RegisterBodyDecoder("text/event-stream", plain)
 	doc, err := openapi3.NewLoader().LoadFromData(api.OpenAPI)
 	if err != nil {
 		return nil, fmt.Errorf("load openapi.yaml: %w", err)

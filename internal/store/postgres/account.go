@@ -14,6 +14,7 @@ import (
 	"example.com/authserver/internal/audit"
 	"example.com/authserver/internal/id"
 	"example.com/authserver/internal/refresh"
+	"example.com/authserver/internal/revocation"
 )
 
 // Accounts implements account.Store.
@@ -221,13 +222,16 @@ func (s Accounts) Disable(ctx context.Context, u id.User, actor, requestID strin
 			return err
 		}
 		if !h.disabled {
-			_, err := tx.Exec(ctx, `-- name: account.disable
-				UPDATE users SET disabled_at = $2, credential_version = credential_version + 1 WHERE id = $1`, [16]byte(u), h.now)
-			if err != nil {
+			notBefore := revocation.NotBefore(h.now)
+			var b pgx.Batch
+			b.Queue(`-- name: account.disable
+				UPDATE users SET disabled_at = $2, credential_version = credential_version + 1, tokens_from = greatest(tokens_from, $3)
+				WHERE id = $1`, [16]byte(u), h.now, notBefore)
+			queueRevocation(&b, revocation.User, u.String(), notBefore)
+			if err := queueEvent(&b, h.now, audit.Event{Kind: audit.UserDisabled, Actor: actor, User: u, RequestID: requestID}); err != nil {
 				return err
 			}
-			err = addEvents(ctx, tx, h.now, audit.Event{Kind: audit.UserDisabled, Actor: actor, User: u, RequestID: requestID})
-			if err != nil {
+			if err := tx.SendBatch(ctx, &b).Close(); err != nil {
 				return err
 			}
 		}

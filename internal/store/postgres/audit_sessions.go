@@ -19,6 +19,11 @@ const auditStep = 20_000
 // which run meanwhile are seen before or after, never half; a quiet database
 // has no violations and neither has a busy one.
 func (db *DB) AuditSessions(ctx context.Context) (found []store.Violation, err error) {
+	ring, err := db.Keys().ReadRing(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found = store.AuditKeys(ring)
 	for _, audit := range []func(context.Context, *pgxpool.Conn, [16]byte) (chunkOfAudit, error){db.auditFamilies, auditSessions} {
 		var from [16]byte
 		for over := false; !over; {
@@ -89,6 +94,10 @@ func (db *DB) auditFamilies(ctx context.Context, c *pgxpool.Conn, after [16]byte
 				('head_born_after_family', f.head_born < f.born_at - $3::interval, f.head_born || ' before ' || f.born_at),
 				('authenticated_before_birth', f.auth_time > f.born_at + $3::interval, f.auth_time || ' after ' || f.born_at),
 				('ended_after_birth', f.ended_at < f.born_at - $3::interval, f.ended_at || ' before ' || f.born_at),
+				('reused_family_has_ended', f.ended_at IS NULL AND EXISTS (
+					SELECT FROM audit_events e WHERE e.family_id = f.id AND e.kind = 'refresh.reused'), NULL),
+				('instants_lie_in_the_past', greatest(f.born_at, f.head_born, f.used_at, f.late_at, f.ended_at, f.refused_at)
+					> COALESCE($4::timestamptz, now()) + $3::interval, 'used at ' || f.used_at),
 				('head_key_is_known', f.ended_at IS NULL AND f.absolute_end > COALESCE($4::timestamptz, now())
 					AND EXISTS (SELECT FROM keys k WHERE k.purpose = 'refresh')
 					AND NOT EXISTS (SELECT FROM keys k WHERE k.purpose = 'refresh' AND k.number = f.head_key AND k.sealed IS NOT NULL),
@@ -128,6 +137,8 @@ func auditSessions(ctx context.Context, c *pgxpool.Conn, after [16]byte) (ch chu
 				('living_session_has_living_family', s.ended_at IS NULL AND f.living = 0 AND f.n > 0, f.n || ' families, all ended'),
 				('disabled_user_has_no_living_session', u.disabled_at IS NOT NULL AND s.ended_at IS NULL, 'user disabled at ' || u.disabled_at),
 				('session_ended_with_reason', (s.ended_at IS NULL) <> (s.end_reason IS NULL), s.end_reason),
+				('session_said_to_have_ended_has', s.ended_at IS NULL AND EXISTS (
+					SELECT FROM audit_events e WHERE e.session_id = s.id AND e.kind = 'session.ended'), NULL),
 				('session_ended_after_birth', s.ended_at < s.created_at - $3::interval, s.ended_at || ' before ' || s.created_at)
 			) AS v (invariant, broken, detail)
 		WHERE s.id > $1 AND s.id <= $2 AND v.broken ORDER BY s.id`, after, ch.last, clockStep)

@@ -56,7 +56,8 @@ const rotateBatch = `-- name: refresh.rotate_batch
 		AND u.id = ANY (ARRAY[f.user_id]) AND u.disabled_at IS NULL
 	RETURNING a.n, f.session_id, f.user_id, f.scope, f.audience, f.auth_time, f.amr, f.binding, f.remembered, f.idle_ttl, f.born_at,
 		f.absolute_end, f.key_fresh, f.foreign_streak, f.late_at,
-		f.refused_at, f.refused_as, f.refused_request, u.roles, s.floor, f.used_at`
+		f.refused_at, f.refused_as, f.refused_request, u.roles, s.floor, f.used_at, greatest(u.tokens_from, s.tokens_from),
+		COALESCE(f.status_index, 0)`
 
 // rotateOIDs are the types of the parameters of rotateBatch.
 var rotateOIDs = []uint32{

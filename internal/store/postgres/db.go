@@ -73,8 +73,25 @@ func (db *DB) write(ctx context.Context, name string, act func(ctx context.Conte
 // writeWithin is write with another bound on the wait for each row lock;
 // beyond it the error is isLocked.
 func (db *DB) writeWithin(ctx context.Context, name string, lockWait time.Duration, act func(ctx context.Context, tx pgx.Tx) error) error {
+	return db.transact(ctx, name, lockWait, transaction{act: func(ctx context.Context, tx pgx.Tx) (*pgx.Batch, error) { return nil, act(ctx, tx) }})
+}
+
+// transaction is what one writing transaction does. It may be done several
+// times over, so it has no effect but through the database.
+type transaction struct {
+	// first queues statements that need nothing but their arguments: they go
+	// with BEGIN, in one round trip. nil when there are none.
+	first func(b *pgx.Batch)
+	// act does the rest. The batch that it returns goes with COMMIT, in one
+	// round trip; nil when nothing is left to do. Its statements are the last of
+	// the transaction: where one fails, the server skips the COMMIT behind it.
+	act func(ctx context.Context, tx pgx.Tx) (last *pgx.Batch, err error)
+}
+
+// transact is writeWithin for transactions that save round trips.
+func (db *DB) transact(ctx context.Context, name string, lockWait time.Duration, t transaction) error {
 	for attempt := 1; ; attempt++ {
-		err := db.writeOnce(ctx, lockWait, act)
+		err := db.transactOnce(ctx, lockWait, t)
 		if err == nil || errors.Is(err, errNothing) {
 			return nil
 		}
@@ -93,7 +110,7 @@ func (db *DB) writeWithin(ctx context.Context, name string, lockWait time.Durati
 	}
 }
 
-func (db *DB) writeOnce(ctx context.Context, lockWait time.Duration, act func(ctx context.Context, tx pgx.Tx) error) error {
+func (db *DB) transactOnce(ctx context.Context, lockWait time.Duration, t transaction) error {
 	conn, err := db.main.Acquire(ctx)
 	if err != nil {
 		return fmt.Errorf("get a database connection: %w", err)
@@ -103,21 +120,22 @@ func (db *DB) writeOnce(ctx context.Context, lockWait time.Duration, act func(ct
 	defer cancel()
 	forgetWarning(conn.Conn().PgConn())
 
-	tx, err := begin(ctx, conn.Conn(), lockWait)
+	tx, err := begin(ctx, conn.Conn(), lockWait, t.first)
 	if err != nil {
 		db.mind(conn, err)
 		return err
 	}
-	if err := act(ctx, tx); err != nil {
+	last, err := t.act(ctx, tx)
+	if err != nil {
 		db.mind(conn, err)
 		if back := tx.Rollback(ctx); back != nil {
 			conn.Conn().Close(ctx)
 		}
 		return err
 	}
-	if err := tx.Commit(ctx); err != nil {
+	if err := commit(ctx, conn.Conn(), tx, last); err != nil {
 		db.mind(conn, err)
-		return fmt.Errorf("commit: %w", err)
+		return err
 	}
 	if err := warned(conn.Conn().PgConn()); err != nil {
 		return fmt.Errorf("commit: %w", err)
@@ -125,25 +143,62 @@ func (db *DB) writeOnce(ctx context.Context, lockWait time.Duration, act func(ct
 	return nil
 }
 
-// begin opens a transaction and sets its bounds in one round trip. The bounds
+// commit ends a transaction, after the statements of last, in one round trip.
+//
+// A crash or a lost connection in here leaves all of it or nothing, and nobody
+// knows which.
+func commit(ctx context.Context, conn *pgx.Conn, tx pgx.Tx, last *pgx.Batch) error {
+	if last == nil {
+		if err := tx.Commit(ctx); err != nil {
+			return fmt.Errorf("commit: %w", err)
+		}
+		return nil
+	}
+	var tag pgconn.CommandTag
+	last.Queue("commit").Exec(func(t pgconn.CommandTag) error {
+		tag = t
+		return nil
+	})
+	err := tx.SendBatch(ctx, last).Close()
+	switch {
+	case err == nil && tag.String() != "COMMIT":
+		return fmt.Errorf("commit: %w, the server says %q", pgx.ErrTxCommitRollback, tag)
+	case err == nil:
+		return nil
+	}
+	if conn.PgConn().TxStatus() != 'I' { // it failed before the COMMIT
+		if back := tx.Rollback(ctx); back != nil {
+			conn.Close(ctx)
+		}
+	}
+	return fmt.Errorf("the last statements and the commit: %w", err)
+}
+
+// begin opens a transaction, sets its bounds and sends its first statements,
+// all in one round trip. The bounds
 // are of the transaction, not of the connection, so that a pooler in between
 // cannot hand them to somebody else. statement_timeout is off because it would
 // cancel a COMMIT; an open transaction that this process forgot is ended by
 // the server.
-func begin(ctx context.Context, conn *pgx.Conn, lockWait time.Duration) (pgx.Tx, error) {
+func begin(ctx context.Context, conn *pgx.Conn, lockWait time.Duration, queueFirst func(b *pgx.Batch)) (pgx.Tx, error) {
 	var b pgx.Batch
 	b.BeginTx(pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
 	b.Queue(`-- name: begin.bounds
 		SELECT set_config('lock_timeout', $1, true), set_config('statement_timeout', '0', true),
 			set_config('idle_in_transaction_session_timeout', '30s', true)`,
 		fmt.Sprintf("%dms", max(1, lockWait.Milliseconds())))
+	if queueFirst != nil {
+		queueFirst(&b)
+	}
 	results := conn.SendBatch(ctx, &b)
 	_, first := results.Exec()
 	tx := results.Tx()
 	_, second := results.Exec()
 	if err := errors.Join(first, second, results.Close()); err != nil {
 		if tx != nil {
-			tx.Rollback(ctx)
+			if back := tx.Rollback(ctx); back != nil {
+				conn.Close(ctx)
+			}
 		}
 		return nil, fmt.Errorf("begin: %w", err)
 	}
@@ -274,6 +329,14 @@ func nullText(s string) *string {
 		return nil
 	}
 	return &s
+}
+
+// nullIndex keeps a status index that there is none of as NULL.
+func nullIndex(n int64) *int64 {
+	if n == 0 {
+		return nil
+	}
+	return &n
 }
 
 // nullID keeps a zero id as NULL.

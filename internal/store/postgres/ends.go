@@ -11,6 +11,7 @@ import (
 	"example.com/authserver/internal/audit"
 	"example.com/authserver/internal/id"
 	"example.com/authserver/internal/refresh"
+	"example.com/authserver/internal/revocation"
 )
 
 // ending says what endFamilies ends and why.
@@ -20,6 +21,9 @@ type ending struct {
 	except  id.Session // of all sessions all but this one
 	family  id.Family  // this family alone, and its session if that leaves it empty
 	headKey int16      // only families whose head is under this root key; 0: whatever it is under
+	// covered says that an entry for everybody is in the feed already: only what
+	// was used after it gets one of its own.
+	covered bool
 
 	reason    refresh.EndReason
 	actor     string
@@ -33,9 +37,9 @@ const lockUsers = `-- name: ends.lock_users
 
 // endFamilies is the only way in which a session or a family ends. It locks the
 // user's row and then the family rows in the order of their ids, writes the end
-// into every one of them, ends the sessions, and adds an audit event for each
-// session. It returns how many sessions it ended; what had ended before keeps
-// its reason.
+// into every one of them, ends the sessions, and adds an audit event and an
+// entry of the revocation feed for each session. It returns how many sessions
+// it ended; what had ended before keeps its reason.
 //
 // A rotation that runs at the same time either commits first, and its new token
 // is refused from then on, or waits for the row and finds it ended.
@@ -70,11 +74,14 @@ func endFamilies(ctx context.Context, tx pgx.Tx, now time.Time, e ending) (sessi
 			UPDATE sessions SET ended_at = $4, end_reason = $5, end_request = $6
 			WHERE user_id = $1 AND ended_at IS NULL
 				AND ($2::uuid IS NULL OR id = $2) AND ($3::uuid IS NULL OR id <> $3)
-			RETURNING id, user_id)
+			RETURNING id, user_id, status_index),
+		told AS (
+			INSERT INTO revocations (kind, subject, not_before, until, status_index)
+			SELECT 'session', ended.id::text, $11::timestamptz, $11 + `+longestLife+`, ended.status_index FROM ended)
 		INSERT INTO audit_events (id, at, kind, actor, user_id, session_id, request_id, details)
 		SELECT gen_random_uuid(), $4, $7, $8, ended.user_id, ended.id, $9, $10 FROM ended`,
 		[16]byte(e.user), nullID(e.session), nullID(e.except), now, string(e.reason), nullText(e.requestID),
-		string(audit.SessionEnded), e.actor, e.requestID, because(e.reason),
+		string(audit.SessionEnded), e.actor, e.requestID, because(e.reason), settled(now),
 	).Exec(count(&sessions))
 	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
 		return 0, fmt.Errorf("end sessions: %w", err)
@@ -84,7 +91,8 @@ func endFamilies(ctx context.Context, tx pgx.Tx, now time.Time, e ending) (sessi
 
 // endListed ends the listed families, of the listed users, and the sessions
 // that this leaves without a living family. It belongs to endFamilies and to
-// the passes over the whole table.
+// the passes over the whole table. In the feed, an ended family whose session
+// lives on is a grant.
 func endListed(ctx context.Context, tx pgx.Tx, now time.Time, users, families [][16]byte, e ending) (ended, sessions int, err error) {
 	e.requestID = clean(e.requestID)
 	var b pgx.Batch
@@ -98,12 +106,25 @@ func endListed(ctx context.Context, tx pgx.Tx, now time.Time, users, families []
 			WHERE s.id IN (SELECT f.session_id FROM families f WHERE f.id = ANY ($1::uuid[]))
 				AND s.ended_at IS NULL
 				AND NOT EXISTS (SELECT FROM families f WHERE f.session_id = s.id AND f.ended_at IS NULL)
-			RETURNING s.id, s.user_id)
+			RETURNING s.id, s.user_id, s.status_index),
+		told AS (
+			INSERT INTO revocations (kind, subject, not_before, until, status_index)
+			SELECT 'session', ended.id::text, $9::timestamptz, $9 + `+longestLife+`, ended.status_index
+			FROM ended LEFT JOIN server_state st ON true
+			WHERE NOT $10 OR st.tokens_from IS NULL
+				OR EXISTS (SELECT FROM families f WHERE f.session_id = ended.id AND f.used_at >= st.tokens_from))
 		INSERT INTO audit_events (id, at, kind, actor, user_id, session_id, request_id, details)
 		SELECT gen_random_uuid(), $2, $5, $6, ended.user_id, ended.id, $7, $8 FROM ended`,
 		families, now, string(e.reason), nullText(e.requestID),
-		string(audit.SessionEnded), e.actor, e.requestID, because(e.reason),
+		string(audit.SessionEnded), e.actor, e.requestID, because(e.reason), settled(now), e.covered,
 	).Exec(count(&sessions))
+	b.Queue(`-- name: ends.grants
+		INSERT INTO revocations (kind, subject, not_before, until)
+		SELECT DISTINCT 'grant', f.session_id || ' ' || f.client, $3::timestamptz, $3 + `+longestLife+`
+		FROM families f JOIN sessions s ON s.id = f.session_id LEFT JOIN server_state st ON true
+		WHERE f.id = ANY ($1::uuid[]) AND f.ended_at = $2 AND s.ended_at IS NULL
+			AND (NOT $4 OR st.tokens_from IS NULL OR f.used_at >= st.tokens_from)`,
+		families, now, revocation.NotBefore(now), e.covered)
 	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
 		return 0, 0, fmt.Errorf("end families: %w", err)
 	}
@@ -117,6 +138,10 @@ func queueFamilyEnds(b *pgx.Batch, now time.Time, families [][16]byte, e ending)
 		WHERE id = ANY ($1::uuid[]) AND ended_at IS NULL AND ($5::smallint = 0 OR head_key = $5)`,
 		families, now, string(e.reason), nullText(e.requestID), e.headKey)
 }
+
+// settled is the not_before of a session's entry: see revocation.Settling, which
+// is longer than any transaction here, see patience.
+func settled(now time.Time) time.Time { return revocation.NotBefore(now).Add(revocation.Settling) }
 
 func because(r refresh.EndReason) string {
 	details, _ := json.Marshal(map[string]string{"reason": string(r)}) // a map of strings always marshals

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,8 +12,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"example.com/authserver/internal/audit"
+	"example.com/authserver/internal/id"
+	"example.com/authserver/internal/login"
 	"example.com/authserver/internal/refresh"
 	"example.com/authserver/internal/secret"
+	"example.com/authserver/internal/session"
 	"example.com/authserver/internal/store/postgres"
 	"example.com/authserver/internal/store/storetest"
 )
@@ -307,5 +312,40 @@ func TestSweep_besideRotationsAndEnds(t *testing.T) {
 	all.Wait()
 	if found, err := b.db.AuditSessions(t.Context()); err != nil || len(found) > 0 {
 		t.Errorf("afterwards: %v, %v", found, err)
+	}
+}
+
+// The rows of a login go with its commit. One that is refused takes the whole
+// birth back, and the connection serves the next login.
+func TestOpen_aRowRefusedAtTheCommitLeavesNothing(t *testing.T) {
+	b := newBench(t, 1)
+	b.exec(`ALTER TABLE known_networks ADD CHECK (network <> '192.0.2.66')`)
+	f, _, err := b.db.Families().Family(t.Context(), b.families[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	born := refresh.Family{
+		ID: id.NewFamily(f.User), User: f.User, Client: f.Client, SecretHash: f.SecretHash, Scope: f.Scope, Audience: f.Audience,
+		AMR: f.AMR, Transport: f.Transport, Rotates: true, IdleTTL: time.Hour, Generation: 1, HeadKey: 1,
+	}
+	opening := login.Opening{
+		Session: id.NewSession(), Kind: session.Browser, AbsoluteTTL: 24 * time.Hour, Family: born, CredentialVersion: 1,
+		Network: "192.0.2.66", Actor: audit.ByUser,
+	}
+	if _, err := b.db.Logins().Open(t.Context(), opening); err == nil || !strings.Contains(err.Error(), "known_networks") {
+		t.Fatalf("%v, want the refusal of the database", err)
+	}
+	var left int
+	if err := b.admin.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM sessions) + (SELECT count(*) FROM families)
+		+ (SELECT count(*) FROM audit_events)`).Scan(&left); err != nil || left != 2 {
+		t.Errorf("%d sessions, families and events (%v), want the 2 that were there before", left, err)
+	}
+	opening.Network = "192.0.2.1"
+	if _, err := b.db.Logins().Open(t.Context(), opening); err != nil {
+		t.Errorf("the next login: %v", err)
+	}
+	opening.Session, opening.Family.ID, opening.CredentialVersion = id.NewSession(), id.NewFamily(f.User), 2
+	if _, err := b.db.Logins().Open(t.Context(), opening); !errors.Is(err, login.ErrRefused) {
+		t.Errorf("a login with yesterday's password: %v, want it refused", err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"example.com/authserver/internal/keys"
+	"example.com/authserver/internal/revocation"
 )
 
 // Keys implements keys.Store.
@@ -103,6 +104,9 @@ func (s Keys) applyChange(ctx context.Context, tx pgx.Tx, c keys.Change, now tim
 			DELETE FROM keys WHERE purpose = $1 AND algorithm = $2 AND number = $3`,
 			string(n.Purpose), string(n.Algorithm), n.Number).Exec(count(&met[i]))
 	}
+	if err := s.tellRevoked(ctx, tx, c.Update, now); err != nil {
+		return err
+	}
 	for i, k := range c.Update {
 		b.Queue(`-- name: keys.update
 			UPDATE keys SET sealed = $4, master_id = $5, active_at = $6, revoked_at = $7, signs_for = $8
@@ -133,6 +137,44 @@ func (s Keys) applyChange(ctx context.Context, tx pgx.Tx, c keys.Change, now tim
 		}
 	}
 	return nil
+}
+
+// tellRevoked adds to the feed what the change revokes: a signing key by its
+// kid, and for refresh root keys everybody, because nobody knows whose tokens
+// were made under one.
+func (s Keys) tellRevoked(ctx context.Context, tx pgx.Tx, update []keys.StoredKey, now time.Time) error {
+	var kids []string
+	for _, k := range update {
+		if k.RevokedAt != nil {
+			kids = append(kids, k.KID)
+		}
+	}
+	if len(kids) == 0 {
+		return nil
+	}
+	rows, err := tx.Query(ctx, `-- name: keys.not_yet_revoked
+		SELECT kid, purpose FROM keys WHERE kid = ANY ($1) AND revoked_at IS NULL ORDER BY kid`, kids)
+	if err != nil {
+		return err
+	}
+	var b pgx.Batch
+	var kid, purpose string
+	roots := false
+	_, err = pgx.ForEachRow(rows, []any{&kid, &purpose}, func() error {
+		if keys.Purpose(purpose) == keys.Refresh {
+			roots = true
+		} else {
+			queueRevocation(&b, revocation.Key, kid, revocation.NotBefore(now))
+		}
+		return nil
+	})
+	if roots {
+		queueRevokeAll(&b, now)
+	}
+	if err != nil || b.Len() == 0 {
+		return err
+	}
+	return tx.SendBatch(ctx, &b).Close()
 }
 
 // sealedOf and masterOf keep destroyed material as NULL.

@@ -130,7 +130,7 @@ func (s Sessions) EndBelowFloor(ctx context.Context, limit int) (int, error) {
 			FROM families f, server_state s WHERE f.id > $1 ORDER BY f.id LIMIT $2`, after, passStep)
 	}
 	return s.endPass(ctx, "session.end_below_floor", below, limit,
-		ending{reason: refresh.EndedByFloor, actor: audit.BySystem})
+		ending{reason: refresh.EndedByFloor, actor: audit.BySystem, covered: true})
 }
 
 // EndUnderRoot implements session.Store.
@@ -141,7 +141,7 @@ func (s Sessions) EndUnderRoot(ctx context.Context, number uint8, limit int, act
 			FROM families f WHERE f.id > $1 ORDER BY f.id LIMIT $2`, after, passStep, int16(number))
 	}
 	return s.endPass(ctx, fmt.Sprintf("session.end_under_root_%d", number), under, limit,
-		ending{reason: refresh.EndedByRootKey, actor: actor, headKey: int16(number)})
+		ending{reason: refresh.EndedByRootKey, actor: actor, headKey: int16(number), covered: true})
 }
 
 // CountUnderRoot implements session.Store.

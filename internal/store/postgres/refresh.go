@@ -26,7 +26,8 @@ const selectFamilies = `-- name: refresh.family
 		f.user_agent, f.ip, f.sender, f.generation, f.head_key, f.foreign_streak, f.foreign_seen, f.key_fresh,
 		f.head_born, f.used_at, f.retry_key, f.late_at,
 		f.ended_at, f.end_reason, f.end_request, f.refused_at, f.refused_as, f.refused_request,
-		u.disabled_at IS NOT NULL, u.roles, s.floor, COALESCE($1::timestamptz, now())
+		u.disabled_at IS NOT NULL, u.roles, s.floor, greatest(u.tokens_from, s.tokens_from), COALESCE(f.status_index, 0),
+		COALESCE($1::timestamptz, now())
 	FROM families f JOIN users u ON u.id = f.user_id LEFT JOIN server_state s ON true`
 
 const selectFamily = selectFamilies + `
@@ -39,6 +40,7 @@ func scanFamily(row pgx.Row) (*refresh.Family, time.Time, error) {
 		hash, sender, retryKey           []byte
 		headKey                          int16
 		late, ended, refused, floor      *time.Time
+		tokensFrom                       *time.Time
 		endReason, endRequest, refusedAs *string
 		refusedRequest                   *string
 		now                              time.Time
@@ -50,7 +52,7 @@ func scanFamily(row pgx.Row) (*refresh.Family, time.Time, error) {
 		&f.UserAgent, &f.IP, &sender, &f.Generation, &headKey, &f.ForeignStreak, &f.ForeignSeen, &f.KeyFresh,
 		&f.HeadBorn, &f.UsedAt, &retryKey, &late,
 		&ended, &endReason, &endRequest, &refused, &refusedAs, &refusedRequest,
-		&f.Disabled, &f.Roles, &floor, &now)
+		&f.Disabled, &f.Roles, &floor, &tokensFrom, &f.StatusIndex, &now)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, time.Time{}, nil
 	}
@@ -61,7 +63,7 @@ func scanFamily(row pgx.Row) (*refresh.Family, time.Time, error) {
 	copy(f.SecretHash[:], hash)
 	copy(f.Sender[:], sender)
 	copy(f.RetryKey[:], retryKey)
-	f.LateAt, f.EndedAt, f.RefusedAt, f.Floor = at(late), at(ended), at(refused), floorAt(floor)
+	f.LateAt, f.EndedAt, f.RefusedAt, f.Floor, f.TokensFrom = at(late), at(ended), at(refused), floorAt(floor), at(tokensFrom)
 	f.EndReason, f.EndRequest = reasonOf(endReason), text(endRequest)
 	f.RefusedAs, f.RefusedRequest = refresh.Reason(text(refusedAs)), text(refusedRequest)
 	return &f, now, nil

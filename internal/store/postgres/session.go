@@ -193,15 +193,27 @@ func (s Sessions) EndOldest(ctx context.Context, u id.User, keep int, requestID 
 	return ended, err
 }
 
-// RaiseFloor implements session.Store.
+// RaiseFloor implements session.Store. The feed is told twice: with the floor,
+// and once more when it is readable, because what was answered beside this
+// transaction may be dated until its commit. Within one second the second is
+// nothing.
 func (s Sessions) RaiseFloor(ctx context.Context, before time.Time, actor, requestID string) (floor time.Time, err error) {
+	raised := false
 	err = s.db.write(ctx, "session.raise_floor", func(ctx context.Context, tx pgx.Tx) error {
+		before = before.UTC().Truncate(time.Microsecond)
+		var b pgx.Batch
 		var now time.Time
-		err := tx.QueryRow(ctx, `-- name: session.raise_floor
-			UPDATE server_state SET floor = greatest(floor, $1) RETURNING floor, COALESCE($2::timestamptz, now())`,
-			before.UTC().Truncate(time.Microsecond), s.db.clock()).Scan(&floor, &now)
+		b.Queue(`-- name: session.hold_floor
+			SELECT floor < $1 FROM server_state FOR UPDATE`, before).QueryRow(func(row pgx.Row) error { return row.Scan(&raised) })
+		b.Queue(wallNow, s.db.clock()).QueryRow(func(row pgx.Row) error { return row.Scan(&now) })
+		b.Queue(`-- name: session.raise_floor
+			UPDATE server_state SET floor = greatest(floor, $1) RETURNING floor`, before).QueryRow(func(row pgx.Row) error { return row.Scan(&floor) })
+		err := tx.SendBatch(ctx, &b).Close()
 		if errors.Is(err, pgx.ErrNoRows) {
 			return errNotFounded
+		}
+		if err == nil && raised {
+			err = s.revokeAll(ctx, tx, now)
 		}
 		if err != nil {
 			return err
@@ -211,7 +223,22 @@ func (s Sessions) RaiseFloor(ctx context.Context, before time.Time, actor, reque
 			Details: map[string]string{"floor": floor.Format(time.RFC3339Nano)},
 		})
 	})
+	if err == nil && raised {
+		err = s.db.write(ctx, "session.settle_floor", func(ctx context.Context, tx pgx.Tx) error {
+			var now time.Time
+			if err := tx.QueryRow(ctx, wallNow, s.db.clock()).Scan(&now); err != nil {
+				return err
+			}
+			return s.revokeAll(ctx, tx, now)
+		})
+	}
 	return floorAt(&floor), err
+}
+
+func (Sessions) revokeAll(ctx context.Context, tx pgx.Tx, now time.Time) error {
+	var b pgx.Batch
+	queueRevokeAll(&b, now)
+	return tx.SendBatch(ctx, &b).Close()
 }
 
 var errNotFounded = fmt.Errorf("the store was never founded: it has no issuer and no master key yet")

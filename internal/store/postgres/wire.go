@@ -139,7 +139,7 @@ func (r *rotation) column(i int, oid uint32, batch []refresh.Call, add func(*arr
 }
 
 // rotatedColumns is how many columns rotateBatch returns.
-const rotatedColumns = 21
+const rotatedColumns = 23
 
 // land reads the rows that rotateBatch returned into outcomes. It reads all
 // that the row does not say from the call. An error says that the answer was
@@ -187,6 +187,8 @@ func (r *rotation) land(result *pgconn.ResultReader, batch []refresh.Call, outco
 		f.Floor = floorAt(&floor)
 		out.Now = row.instant()
 		f.HeadBorn, f.UsedAt = out.Now, out.Now
+		f.TokensFrom = row.instant()
+		f.StatusIndex = row.int8()
 		if row.err != nil {
 			return row.err
 		}

@@ -8,6 +8,7 @@ import (
 	"example.com/authserver/internal/audit"
 	"example.com/authserver/internal/id"
 	"example.com/authserver/internal/refresh"
+	"example.com/authserver/internal/revocation"
 )
 
 // Accounts implements account.Store.
@@ -206,7 +207,11 @@ func (s Accounts) Disable(ctx context.Context, uid id.User, actor, requestID str
 		}
 		if u.DisabledAt.IsZero() {
 			if _, err := t.exec(`-- name: account.disable
-				UPDATE users SET disabled_at = ? WHERE id = ?`, t.now, uid); err != nil {
+				UPDATE users SET disabled_at = ?1, tokens_from = max(coalesce(tokens_from, 0), ?2) WHERE id = ?3`,
+				t.now, revocation.NotBefore(t.now), uid); err != nil {
+				return err
+			}
+			if err := t.revoke(revocation.User, uid.String(), revocation.NotBefore(t.now)); err != nil {
 				return err
 			}
 			if err := t.raiseVersion(uid); err != nil {

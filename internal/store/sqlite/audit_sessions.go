@@ -22,6 +22,11 @@ const backwards = 24 * time.Hour
 // by the schema too; it is found here where another hand than this program's
 // wrote the file, or a disk did.
 func (db *DB) AuditSessions(ctx context.Context) (found []store.Violation, err error) {
+	ring, err := db.Keys().ReadRing(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found = store.AuditKeys(ring)
 	for _, look := range []func(c *conn, after [16]byte, note func(store.Violation)) (last [16]byte, n int, err error){
 		db.auditFamilies, auditSessions,
 	} {
@@ -47,10 +52,12 @@ type auditedFamily struct {
 	id                                            id.Family
 	user                                          id.User
 	noSession, strangersSession, noUser, disabled bool
+	reused                                        bool
 	generation, streak, rootsKnown, rootKnown     int64
 	rotates, keyFresh, keyKept                    bool
 	binding, endReason, refusedAs                 string
 	auth, born, head, used, end, ended, refused   time.Time
+	late                                          time.Time
 	sessionEnd, sessionEnded                      time.Time
 }
 
@@ -62,7 +69,8 @@ func (db *DB) auditFamilies(c *conn, after [16]byte, note func(store.Violation))
 			(SELECT count(*) FROM keys k WHERE k.purpose = 'refresh'),
 			(SELECT count(*) FROM keys k WHERE k.purpose = 'refresh' AND k.number = f.head_key AND k.sealed IS NOT NULL),
 			f.rotates, f.key_fresh, f.retry_key IS NOT NULL, f.binding, f.end_reason, f.refused_as,
-			f.auth_time, f.born_at, f.head_born, f.used_at, f.absolute_end, f.ended_at, f.refused_at, s.absolute_end, s.ended_at
+			f.auth_time, f.born_at, f.head_born, f.used_at, f.absolute_end, f.ended_at, f.refused_at, s.absolute_end, s.ended_at,
+			f.late_at, EXISTS (SELECT 1 FROM audit_events e WHERE e.family_id = f.id AND e.kind = 'refresh.reused')
 		FROM families f LEFT JOIN sessions s ON s.id = f.session_id LEFT JOIN users u ON u.id = f.user_id
 		WHERE f.id > ? ORDER BY f.id LIMIT ?`, []any{after[:], auditStep}, func(r *row) {
 		var f auditedFamily
@@ -74,6 +82,7 @@ func (db *DB) auditFamilies(c *conn, after [16]byte, note func(store.Violation))
 		f.binding, f.endReason, f.refusedAs = r.text(), r.text(), r.text()
 		f.auth, f.born, f.head, f.used, f.end, f.ended, f.refused = r.instant(), r.instant(), r.instant(), r.instant(), r.instant(), r.instant(), r.instant()
 		f.sessionEnd, f.sessionEnded = r.instant(), r.instant()
+		f.late, f.reused = r.instant(), r.boolean()
 		last = f.id
 		n++
 		f.check(now, func(invariant, detail string, args ...any) {
@@ -137,6 +146,14 @@ func (f *auditedFamily) check(now time.Time, broken func(invariant, detail strin
 	if !living && f.ended.Before(f.born.Add(-backwards)) {
 		broken("ended_after_birth", "%s before %s", f.ended, f.born)
 	}
+	if living && f.reused {
+		broken("reused_family_has_ended", "the audit log holds its reuse")
+	}
+	for _, at := range []time.Time{f.born, f.head, f.used, f.late, f.ended, f.refused} {
+		if at.After(now.Add(backwards)) {
+			broken("instants_lie_in_the_past", "%s", at)
+		}
+	}
 	if living && f.end.After(now) && f.rootsKnown > 0 && f.rootKnown == 0 {
 		broken("head_key_is_known", "the store has no root key of that number")
 	}
@@ -146,13 +163,14 @@ func auditSessions(c *conn, after [16]byte, note func(store.Violation)) (last [1
 	err = c.each(`-- name: audit_sessions.sessions
 		SELECT s.id, u.id IS NULL, u.disabled_at IS NOT NULL, s.created_at, s.ended_at, s.end_reason,
 			(SELECT count(*) FROM families f WHERE f.session_id = s.id),
-			(SELECT count(*) FROM families f WHERE f.session_id = s.id AND f.ended_at IS NULL)
+			(SELECT count(*) FROM families f WHERE f.session_id = s.id AND f.ended_at IS NULL),
+			EXISTS (SELECT 1 FROM audit_events e WHERE e.session_id = s.id AND e.kind = 'session.ended')
 		FROM sessions s LEFT JOIN users u ON u.id = s.user_id
 		WHERE s.id > ? ORDER BY s.id LIMIT ?`, []any{after[:], auditStep}, func(r *row) {
 		var s id.Session
 		r.fill(s[:])
 		noUser, disabled, created, ended, reason := r.boolean(), r.boolean(), r.instant(), r.instant(), r.text()
-		families, living := r.integer(), r.integer()
+		families, living, saidToHaveEnded := r.integer(), r.integer(), r.boolean()
 		last = s
 		n++
 		broken := func(invariant, detail string, args ...any) {
@@ -166,6 +184,9 @@ func auditSessions(c *conn, after [16]byte, note func(store.Violation)) (last [1
 		}
 		if ended.IsZero() && families > 0 && living == 0 {
 			broken("living_session_has_living_family", "%d families, all ended", families)
+		}
+		if ended.IsZero() && saidToHaveEnded {
+			broken("session_said_to_have_ended_has", "the audit log holds its end")
 		}
 		if ended.IsZero() && disabled {
 			broken("disabled_user_has_no_living_session", "its user is disabled")

@@ -17,6 +17,7 @@ import (
 	"example.com/authserver/internal/limit"
 	"example.com/authserver/internal/login"
 	"example.com/authserver/internal/refresh"
+	"example.com/authserver/internal/revocation"
 	"example.com/authserver/internal/session"
 	"example.com/authserver/internal/store"
 )
@@ -227,6 +228,9 @@ func (db *DB) Logins() login.Store { return Logins{db} }
 
 // Keys implements store.Engine.
 func (db *DB) Keys() keys.Store { return Keys{db} }
+
+// Revocations implements store.Engine.
+func (db *DB) Revocations() revocation.Store { return Revocations{db} }
 
 // Verifiers implements store.Engine.
 func (db *DB) Verifiers() keys.VerifierStore { return Verifiers{db} }

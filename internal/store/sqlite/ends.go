@@ -10,6 +10,7 @@ import (
 	"example.com/authserver/internal/audit"
 	"example.com/authserver/internal/id"
 	"example.com/authserver/internal/refresh"
+	"example.com/authserver/internal/revocation"
 )
 
 // ending says what endFamilies ends and why.
@@ -21,6 +22,9 @@ type ending struct {
 	// their sessions that are left without a living family.
 	families []id.Family
 	headKey  uint8 // of the listed families those whose head is under this root key; 0: all
+	// covered says that an entry for everybody is in the feed already: only what
+	// was used after it gets one of its own.
+	covered bool
 
 	reason    refresh.EndReason
 	actor     string
@@ -29,7 +33,8 @@ type ending struct {
 
 // endFamilies is the only way in which a session or a family ends. It writes
 // the end into every family's row in the order of their ids, ends the sessions,
-// and adds an audit event for each session. It returns how many sessions
+// and adds an audit event and an entry of the revocation feed for each session.
+// It returns how many sessions
 // and how many families it ended; what had ended before keeps its reason. The
 // write lock of the transaction stands for the lock on the user's row.
 func endFamilies(t *tx, e ending) (sessions, families int, err error) {
@@ -49,13 +54,21 @@ func endFamilies(t *tx, e ending) (sessions, families int, err error) {
 		}); err != nil {
 			return 0, 0, err
 		}
+		if s.told {
+			continue
+		}
+		if err := t.revokeSession(s); err != nil {
+			return 0, 0, err
+		}
 	}
 	return len(ended), families, nil
 }
 
 type endedSession struct {
-	id   id.Session
-	user id.User
+	id    id.Session
+	user  id.User
+	index int64 // in the status lists; 0: none
+	told  bool  // an entry for everybody is enough
 }
 
 func (t *tx) endOfUser(e ending) (ended []endedSession, families int, err error) {
@@ -77,7 +90,7 @@ func (t *tx) endOfUser(e ending) (ended []endedSession, families int, err error)
 	err = t.each(`-- name: ends.sessions_of_user
 		UPDATE sessions SET ended_at = ?1, end_reason = ?2, end_request = ?3
 		WHERE user_id = ?4 AND ended_at IS NULL AND (?5 IS NULL OR id = ?5) AND (?6 IS NULL OR id <> ?6)
-		RETURNING id, user_id`,
+		RETURNING id, user_id, status_index`,
 		[]any{t.now, string(e.reason), textOrNull(e.requestID), e.user, orNull(e.session), orNull(e.except)},
 		func(r *row) { ended = append(ended, scanEnded(r)) })
 	return ended, families, err
@@ -85,38 +98,69 @@ func (t *tx) endOfUser(e ending) (ended []endedSession, families int, err error)
 
 func (t *tx) endListed(e ending) (ended []endedSession, families int, err error) {
 	slices.SortFunc(e.families, id.Family.Compare)
-	var touched []id.Session
+	type mark struct {
+		session id.Session
+		client  string
+		told    bool
+	}
+	var touched []mark
+	late := make(map[id.Session]bool) // used after the entry for everybody, or there is none
 	for _, f := range e.families {
 		if err := t.each(`-- name: ends.family
 			UPDATE families SET ended_at = ?1, end_reason = ?2, end_request = ?3
 			WHERE id = ?4 AND ended_at IS NULL AND (?5 = 0 OR head_key = ?5)
-			RETURNING session_id`,
-			[]any{t.now, string(e.reason), textOrNull(e.requestID), f, e.headKey},
+			RETURNING session_id, client, ?6 AND coalesce(used_at < (SELECT tokens_from FROM server_state), 0)`,
+			[]any{t.now, string(e.reason), textOrNull(e.requestID), f, e.headKey, e.covered},
 			func(r *row) {
-				var s id.Session
-				r.fill(s[:])
-				touched = append(touched, s)
+				var m mark
+				r.fill(m.session[:])
+				m.client, m.told = r.text(), r.boolean()
+				touched = append(touched, m)
+				late[m.session] = late[m.session] || !m.told
 			}); err != nil {
 			return nil, 0, err
 		}
 	}
-	for _, s := range touched {
+	for _, m := range touched {
+		before := len(ended)
 		if err := t.each(`-- name: ends.empty_session
 			UPDATE sessions SET ended_at = ?, end_reason = ?, end_request = ?
 			WHERE id = ? AND ended_at IS NULL
 				AND NOT EXISTS (SELECT 1 FROM families f WHERE f.session_id = sessions.id AND f.ended_at IS NULL)
-			RETURNING id, user_id`,
-			[]any{t.now, string(e.reason), textOrNull(e.requestID), s},
-			func(r *row) { ended = append(ended, scanEnded(r)) }); err != nil {
+			RETURNING id, user_id, status_index`,
+			[]any{t.now, string(e.reason), textOrNull(e.requestID), m.session},
+			func(r *row) {
+				s := scanEnded(r)
+				s.told = !late[s.id]
+				ended = append(ended, s)
+			}); err != nil {
+			return nil, 0, err
+		}
+		if len(ended) > before || m.told {
+			continue
+		}
+		if err := t.revokeGrant(m.session, m.client); err != nil {
 			return nil, 0, err
 		}
 	}
 	return ended, len(touched), nil
 }
 
+// revokeGrant tells the feed of a family that ended in a session that lives on;
+// a session that ended has an entry of its own.
+func (t *tx) revokeGrant(s id.Session, client string) error {
+	lives := false
+	if _, err := t.one(`-- name: ends.session_lives
+		SELECT 1 FROM sessions WHERE id = ? AND ended_at IS NULL`, []any{s}, func(*row) { lives = true }); err != nil || !lives {
+		return err
+	}
+	return t.revoke(revocation.Grant, revocation.GrantOf(s.String(), client), revocation.NotBefore(t.now))
+}
+
 func scanEnded(r *row) (s endedSession) {
 	r.fill(s.id[:])
 	r.fill(s.user[:])
+	s.index = r.integer()
 	return s
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"example.com/authserver/internal/keys"
+	"example.com/authserver/internal/revocation"
 )
 
 // Keys implements keys.Store.
@@ -118,6 +119,9 @@ func (t *tx) changeKeys(c keys.Change) error {
 			return err
 		}
 	}
+	if err := t.tellRevoked(c.Update); err != nil {
+		return err
+	}
 	for _, k := range c.Update {
 		material, master := sealed(k)
 		n, err := t.exec(`-- name: keys.update
@@ -138,6 +142,34 @@ func (t *tx) changeKeys(c keys.Change) error {
 			string(k.Purpose), string(k.Algorithm), k.Number, k.KID, material, master,
 			k.PublishedAt, instant(k.ActiveAt), instant(k.RevokedAt), k.SignsFor)
 		if err := oneRow(n, err, "insert", k.Name()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tellRevoked adds to the feed what the change revokes: a signing key by its
+// kid, and for refresh root keys everybody, because nobody knows whose tokens
+// were made under one.
+func (t *tx) tellRevoked(update []keys.StoredKey) error {
+	for _, k := range update {
+		if k.RevokedAt == nil {
+			continue
+		}
+		stands := false
+		if _, err := t.one(`-- name: keys.not_yet_revoked
+			SELECT 1 FROM keys WHERE kid = ? AND revoked_at IS NULL`, []any{k.KID}, func(*row) { stands = true }); err != nil {
+			return err
+		}
+		var err error
+		switch {
+		case !stands:
+		case k.Purpose == keys.Refresh:
+			err = t.revokeAll(t.now)
+		default:
+			err = t.revoke(revocation.Key, k.KID, revocation.NotBefore(t.now))
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -44,11 +44,11 @@ func (s Logins) Open(ctx context.Context, o login.Opening) (f refresh.Family, er
 		f.IdleTTL = f.IdleTTL.Truncate(time.Microsecond)
 		may := false
 		if _, err := t.one(`-- name: login.may_open
-			SELECT u.roles, coalesce((SELECT floor FROM server_state), 0)
-			FROM users u WHERE u.id = ? AND u.disabled_at IS NULL AND u.credential_version = ?`,
+			SELECT u.roles, coalesce(s.floor, 0), nullif(max(coalesce(u.tokens_from, 0), coalesce(s.tokens_from, 0)), 0)
+			FROM users u LEFT JOIN server_state s WHERE u.id = ? AND u.disabled_at IS NULL AND u.credential_version = ?`,
 			[]any{f.User, o.CredentialVersion}, func(r *row) {
 				may = true
-				f.Roles, f.Floor = r.list(), r.instant()
+				f.Roles, f.Floor, f.TokensFrom = r.list(), r.instant(), r.instant()
 			}); err != nil {
 			return err
 		}
@@ -59,9 +59,9 @@ func (s Logins) Open(ctx context.Context, o login.Opening) (f refresh.Family, er
 			return err
 		}
 		if _, err := t.exec(`-- name: login.session
-			INSERT INTO sessions (id, user_id, kind, client, device_name, created_at, absolute_end)
-			VALUES (?, ?, ?, ?, ?, ?, ?)`,
-			o.Session, f.User, string(o.Kind), f.Client, o.DeviceName, t.now, f.AbsoluteEnd); err != nil {
+			INSERT INTO sessions (id, user_id, kind, client, device_name, created_at, absolute_end, status_index)
+			VALUES (?, ?, ?, ?, ?, ?, ?, nullif(?, 0))`,
+			o.Session, f.User, string(o.Kind), f.Client, o.DeviceName, t.now, f.AbsoluteEnd, f.StatusIndex); err != nil {
 			return err
 		}
 		if err := t.bear(&f); err != nil {
@@ -117,11 +117,11 @@ func (t *tx) bear(f *refresh.Family) error {
 	_, err := t.exec(`-- name: login.family
 		INSERT INTO families (id, session_id, user_id, client, secret_hash, scope, audience, auth_time, amr,
 			binding, transport, rotates, remembered, idle_ttl, born_at, absolute_end,
-			user_agent, ip, sender, generation, head_key, head_born, used_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			user_agent, ip, sender, generation, head_key, head_born, used_at, status_index)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, nullif(?, 0))`,
 		f.ID, f.Session, f.User, f.Client, f.SecretHash[:], f.Scope, f.Audience, f.AuthTime, f.AMR,
 		string(f.Binding), string(f.Transport), f.Rotates, f.Remembered, f.IdleTTL, f.BornAt, f.AbsoluteEnd,
-		f.UserAgent, f.IP, f.Sender[:], f.Generation, f.HeadKey, f.HeadBorn, f.UsedAt)
+		f.UserAgent, f.IP, f.Sender[:], f.Generation, f.HeadKey, f.HeadBorn, f.UsedAt, f.StatusIndex)
 	return err
 }
 

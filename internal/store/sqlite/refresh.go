@@ -25,8 +25,9 @@ const selectFamily = `
 			f.user_agent, f.ip, f.sender, f.generation, f.head_key, f.foreign_streak, f.foreign_seen, f.key_fresh,
 			f.head_born, f.used_at, f.retry_key, f.late_at,
 			f.ended_at, f.end_reason, f.end_request, f.refused_at, f.refused_as, f.refused_request,
-			u.disabled_at IS NOT NULL, u.roles, coalesce((SELECT floor FROM server_state), 0)
-		FROM families f JOIN users u ON u.id = f.user_id `
+			u.disabled_at IS NOT NULL, u.roles, coalesce(s.floor, 0),
+			nullif(max(coalesce(u.tokens_from, 0), coalesce(s.tokens_from, 0)), 0), f.status_index
+		FROM families f JOIN users u ON u.id = f.user_id LEFT JOIN server_state s `
 
 // family reads one family; nil when there is none.
 func (c *conn) family(fid id.Family) (*refresh.Family, error) {
@@ -80,6 +81,8 @@ func scanFamily(r *row, f *refresh.Family) {
 	f.Disabled = r.boolean()
 	f.Roles = r.list()
 	f.Floor = r.instant()
+	f.TokensFrom = r.instant()
+	f.StatusIndex = r.integer()
 }
 
 // RotateBatch implements refresh.Store. With the write lock held nothing moves

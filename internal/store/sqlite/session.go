@@ -195,11 +195,15 @@ func (s Sessions) EndOldest(ctx context.Context, u id.User, keep int, requestID 
 	return ended, nil
 }
 
-// RaiseFloor implements session.Store.
+// RaiseFloor implements session.Store. The feed is told twice: with the floor,
+// and once more when it is readable, because what was answered beside this
+// transaction may be dated until its commit. Within one second the second is
+// nothing.
 func (s Sessions) RaiseFloor(ctx context.Context, before time.Time, actor, requestID string) (floor time.Time, err error) {
 	before = micro(before)
+	raised := 0
 	err = s.db.write(ctx, "session.raise_floor", func(t *tx) error {
-		raised, err := t.exec(`-- name: session.raise_floor
+		raised, err = t.exec(`-- name: session.raise_floor
 			UPDATE server_state SET floor = ?1 WHERE floor < ?1`, before)
 		if err != nil {
 			return err
@@ -214,11 +218,17 @@ func (s Sessions) RaiseFloor(ctx context.Context, before time.Time, actor, reque
 		case raised == 0:
 			return errNothing
 		}
+		if err := t.revokeAll(t.now); err != nil {
+			return err
+		}
 		return t.addEvents(audit.Event{
 			Kind: audit.SessionsFloor, Actor: actor, RequestID: requestID,
 			Details: map[string]string{"before": floor.Format(time.RFC3339Nano)},
 		})
 	})
+	if err == nil && raised > 0 {
+		err = s.db.write(ctx, "session.settle_floor", func(t *tx) error { return t.revokeAll(t.now) })
+	}
 	return floor, err
 }
 
@@ -228,7 +238,7 @@ func (s Sessions) EndBelowFloor(ctx context.Context, limit int) (int, error) {
 		SELECT id FROM families
 		WHERE id > ? AND ended_at IS NULL AND born_at < (SELECT floor FROM server_state)
 		ORDER BY id LIMIT ?`, limit,
-		ending{reason: refresh.EndedByFloor, actor: audit.BySystem})
+		ending{reason: refresh.EndedByFloor, actor: audit.BySystem, covered: true})
 }
 
 // EndUnderRoot implements session.Store.
@@ -237,7 +247,7 @@ func (s Sessions) EndUnderRoot(ctx context.Context, number uint8, limit int, act
 		SELECT id FROM families
 		WHERE id > ? AND ended_at IS NULL AND head_key = ?
 		ORDER BY id LIMIT ?`, limit,
-		ending{reason: refresh.EndedByRootKey, actor: actor, headKey: number})
+		ending{reason: refresh.EndedByRootKey, actor: actor, headKey: number, covered: true})
 }
 
 // CountUnderRoot implements session.Store.

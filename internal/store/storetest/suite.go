@@ -37,6 +37,7 @@ func Run(t *testing.T, name string, open func(t testing.TB, clock *Clock) store.
 			{"logins", loginStories},
 			{"sessions", sessionStories},
 			{"families", familyStories},
+			{"revocations", revocationStories},
 			{"concurrency", concurrencyStories},
 			{"sweep", sweepStories},
 			{"ledger", ledgerStories},

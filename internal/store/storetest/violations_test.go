@@ -125,6 +125,9 @@ func TestAuditSessions_findsWhatIsBroken(t *testing.T) {
 				{"ended_after_birth", "family", `UPDATE families SET ended_at = (SELECT created_at FROM users WHERE id = USER), end_reason = 'logout' WHERE id = FAMILY`},
 				{"session_ended_after_birth", "session", `UPDATE sessions SET ended_at = (SELECT created_at FROM users WHERE id = USER), end_reason = 'logout' WHERE id = SESSION`},
 				{"family_id_carries_user_tag", "family", `UPDATE families SET id = STRAY WHERE id = FAMILY`},
+				{"reused_family_has_ended", "family", `UPDATE audit_events SET kind = 'refresh.reused', family_id = FAMILY WHERE session_id = SESSION`},
+				{"session_said_to_have_ended_has", "session", `UPDATE audit_events SET kind = 'session.ended' WHERE session_id = SESSION`},
+				{"instants_lie_in_the_past", "family", `UPDATE families SET used_at = absolute_end WHERE id = FAMILY`},
 				{"head_key_is_known", "family", `UPDATE families SET head_key = 77 WHERE id = FAMILY`},
 			} {
 				s := storetest.OneSession(t, b.Engine, b.clock)
@@ -147,6 +150,31 @@ func TestAuditSessions_findsWhatIsBroken(t *testing.T) {
 				if found := about(t, b, subject); !strings.Contains(strings.Join(found, " "), c.invariant) {
 					t.Errorf("%s is broken for %s; the audit says %v", c.invariant, subject, found)
 				}
+			}
+		})
+	}
+}
+
+// TestAuditSessions_findsAKeyThatSignsBeforeItIsPublished: verifiers could not
+// know it.
+func TestAuditSessions_findsAKeyThatSignsBeforeItIsPublished(t *testing.T) {
+	for engine, open := range map[string]func(t *testing.T) broken{"postgres": brokenPostgres, "sqlite": brokenSQLite} {
+		t.Run(engine, func(t *testing.T) {
+			b := open(t)
+			s := storetest.OneSession(t, b.Engine, b.clock)
+			ring, err := b.Keys().ReadRing(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			subject := "key " + ring.Keys[0].KID
+			if found := about(t, b, subject); len(found) > 0 {
+				t.Fatalf("before anything was broken: %v", found)
+			}
+			if err := b.run("UPDATE keys SET purpose = 'sign', published_at = (SELECT absolute_end FROM sessions WHERE id = " + b.literal(s.Session) + ")"); err != nil {
+				t.Fatal(err)
+			}
+			if found := about(t, b, subject); len(found) != 1 || found[0] != "key_is_published_before_it_signs" {
+				t.Errorf("the audit says %v", found)
 			}
 		})
 	}

@@ -1,0 +1,94 @@
+package postgres_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"example.com/authserver/internal/revocation"
+	"example.com/authserver/internal/secret"
+	"example.com/authserver/internal/store/postgres"
+)
+
+const addEntry = `INSERT INTO revocations (kind, subject, not_before, until)
+	VALUES ('session', $1, date_trunc('second', now()), now() + interval '1 hour')`
+
+// An entry that was inserted first and committed last is numbered last, and who
+// has read beyond it before still gets it.
+func TestRevocations_aLateCommitIsNotMissed(t *testing.T) {
+	url := migrated(t)
+	feed := open(t, postgres.Options{URL: secret.NewText(url), MaxConns: 8}).Revocations()
+	early, late := connect(t, url), connect(t, url)
+	slow, err := late.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := slow.Exec(t.Context(), addEntry, "slow"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := early.Exec(t.Context(), addEntry, "quick"); err != nil {
+		t.Fatal(err)
+	}
+	read := func(after int64) (subjects []revocation.ID, newest int64) {
+		t.Helper()
+		page, err := feed.Read(t.Context(), after, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range page.Entries {
+			subjects = append(subjects, e.ID)
+		}
+		return subjects, page.Newest
+	}
+	of := func(subject string) revocation.ID { return revocation.IDOf(revocation.Session, subject) }
+	first, newest := read(0)
+	if !slices.Equal(first, []revocation.ID{of("quick")}) || newest != 1 {
+		t.Fatalf("while the first is not committed: %v up to %d", first, newest)
+	}
+	if err := slow.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if second, newest := read(newest); !slices.Equal(second, []revocation.ID{of("slow")}) || newest != 2 {
+		t.Errorf("after its commit: %v up to %d", second, newest)
+	}
+	if all, _ := read(0); !slices.Equal(all, []revocation.ID{of("quick"), of("slow")}) {
+		t.Errorf("all: %v", all)
+	}
+}
+
+// Four nodes ask four times a second each: what finds nothing must not write.
+func TestRevocations_anIdleReadWritesNothing(t *testing.T) {
+	url := migrated(t)
+	feed := open(t, postgres.Options{URL: secret.NewText(url), MaxConns: 8}).Revocations()
+	admin := connect(t, url)
+	if _, err := admin.Exec(t.Context(), addEntry, "one"); err != nil {
+		t.Fatal(err)
+	}
+	version := func() (v string) {
+		t.Helper()
+		// Every write of a row gives it another xmin or place.
+		row := admin.QueryRow(t.Context(), `SELECT (SELECT xmin || ctid::text FROM revocation_counter) || (SELECT string_agg(xmin || ctid::text, ',' ORDER BY id) FROM revocations)`)
+		if err := row.Scan(&v); err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	if _, err := feed.Read(t.Context(), 0, 10); err != nil {
+		t.Fatal(err)
+	}
+	before := version()
+	// A read-only session would fail if it wrote.
+	if _, err := admin.Exec(t.Context(), `ALTER DATABASE `+pgx.Identifier{admin.Config().Database}.Sanitize()+` SET default_transaction_read_only = on`); err != nil {
+		t.Fatal(err)
+	}
+	reader := open(t, postgres.Options{URL: secret.NewText(url), MaxConns: 8}).Revocations()
+	for range 3 {
+		if page, err := reader.Read(t.Context(), 1, 10); err != nil || page.Newest != 1 || len(page.Entries) != 0 || page.More {
+			t.Fatalf("%+v, %v", page, err)
+		}
+	}
+	if after := version(); after != before {
+		t.Errorf("rows were written: %s, then %s", before, after)
+	}
+}

@@ -1,0 +1,102 @@
+package token_test
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"example.com/authserver/internal/id"
+	"example.com/authserver/internal/keys"
+	"example.com/authserver/internal/token"
+)
+
+// oneKey is a ring with one key.
+type oneKey struct{ key *ecdsa.PrivateKey }
+
+func (k oneKey) Signer(keys.Algorithm) (string, jwt.SigningMethod, crypto.Signer, error) {
+	return "the-kid", jwt.SigningMethodES256, k.key, nil
+}
+
+// What RFC 9068 section 2 asks of an access token, and what no verifier may be
+// asked to overlook: a token from the future, or one that outlives its session.
+func TestMint_whatVerifiersRelyOn(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	minter := token.NewMinter(oneKey{key}, token.Policy{Issuer: "https://auth.example.com", TTL: 10 * time.Minute})
+	now := time.Date(2026, time.November, 1, 12, 0, 0, 999_999_000, time.UTC)
+	for _, c := range []struct {
+		name         string
+		until        time.Time
+		wantedExpiry time.Time
+	}{
+		{"a long session", now.Add(time.Hour), time.Date(2026, time.November, 1, 12, 10, 0, 0, time.UTC)},
+		{"a session that ends first", now.Add(3 * time.Minute), time.Date(2026, time.November, 1, 12, 3, 0, 0, time.UTC)},
+	} {
+		minted, err := minter.Mint(token.Grant{
+			User: id.NewUser(), Session: id.NewSession(), Client: "a-client", Audience: []string{"an-api"}, AuthTime: now, Until: c.until,
+		}, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var claims jwt.RegisteredClaims
+		parsed, err := jwt.NewParser(jwt.WithoutClaimsValidation()).ParseWithClaims(minted.Token.Reveal(), &claims,
+			func(*jwt.Token) (any, error) { return &key.PublicKey, nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if typ, kid := parsed.Header["typ"], parsed.Header["kid"]; typ != "at+jwt" || kid != "the-kid" {
+			t.Errorf("%s: typ %v, kid %v; want at+jwt and the-kid", c.name, typ, kid)
+		}
+		if issued := claims.IssuedAt.Time; issued.After(now) || now.Sub(issued) >= time.Second {
+			t.Errorf("%s: issued at %s; want the second of %s", c.name, issued, now)
+		}
+		if expires := claims.ExpiresAt.Time; !expires.Equal(c.wantedExpiry) {
+			t.Errorf("%s: expires at %s; want %s", c.name, expires, c.wantedExpiry)
+		}
+		if claims.Issuer != "https://auth.example.com" || len(claims.Audience) != 1 || claims.Audience[0] != "an-api" || claims.ID == "" {
+			t.Errorf("%s: %+v", c.name, claims)
+		}
+	}
+}
+
+// A token of the second of a revocation is dated the second after, so that the
+// feed lets it pass, and no token is ever dated further ahead.
+func TestMint_isDatedAfterARevocation(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	minter := token.NewMinter(oneKey{key}, token.Policy{Issuer: "https://auth.example.com", TTL: time.Minute, MaxBytes: 4096})
+	second := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		what           string
+		now, from, iat time.Time
+	}{
+		{"nothing was revoked", second.Add(900 * time.Millisecond), time.Time{}, second},
+		{"revoked in this second", second.Add(900 * time.Millisecond), second.Add(time.Second), second.Add(time.Second)},
+		{"revoked in this second, asked on its first instant", second, second.Add(time.Second), second.Add(time.Second)},
+		{"revoked a second ago", second, second, second},
+		{"revoked long ago", second, second.Add(-time.Hour), second},
+		{"revoked by a clock that was set back since", second, second.Add(1001 * time.Millisecond), second},
+	} {
+		minted, err := minter.Mint(token.Grant{User: id.NewUser(), Session: id.NewSession(), Audience: []string{"a"}, From: c.from}, c.now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		claims := jwt.MapClaims{}
+		if _, _, err := jwt.NewParser().ParseUnverified(minted.Token.Reveal(), claims); err != nil {
+			t.Fatal(err)
+		}
+		iat, exp := int64(claims["iat"].(float64)), int64(claims["exp"].(float64))
+		if iat != c.iat.Unix() || !minted.IssuedAt.Equal(c.iat) || exp != c.iat.Add(time.Minute).Unix() {
+			t.Errorf("%s: iat %d, exp %d; want iat %d and a minute more", c.what, iat, exp, c.iat.Unix())
+		}
+	}
+}

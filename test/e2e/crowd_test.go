@@ -1,0 +1,100 @@
+package e2e
+
+import (
+	"crypto/rand"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"example.com/authserver/test/prove/provetest"
+)
+
+// crowd is a number of well-behaved clients that refresh without pause, at any
+// of the nodes. Whatever is done to these, every one of them keeps its session.
+type crowd struct {
+	t       testing.TB
+	holders []*provetest.Holder
+	over    chan struct{}
+	all     sync.WaitGroup
+	next    atomic.Uint64
+	http    *http.Client
+}
+
+func newCrowd(t testing.TB, nodes []*node, people int) *crowd {
+	t.Helper()
+	transport := &http.Transport{MaxIdleConnsPerHost: 64}
+	t.Cleanup(transport.CloseIdleConnections)
+	c := &crowd{t: t, over: make(chan struct{}), http: &http.Client{Transport: transport}}
+	for range people {
+		c.holders = append(c.holders, &provetest.Holder{
+			HTTP: c.http, Node: func() string { return nodes[c.next.Add(1)%uint64(len(nodes))].URL },
+			Timeout: 10 * time.Second, Patience: 4 * time.Minute, Pause: 25 * time.Millisecond,
+			Agent: "a device of the crowd", Token: nodes[0].person(rand.Text() + "@example.com").field("refresh_token"),
+		})
+	}
+	return c
+}
+
+// start has everybody refresh until settle.
+func (c *crowd) start() {
+	for i, h := range c.holders {
+		c.all.Go(func() {
+			for {
+				select {
+				case <-c.over:
+					return
+				default:
+				}
+				if err := h.Refresh(c.t.Context()); err != nil {
+					c.t.Errorf("client %d: %v", i, err)
+					return
+				}
+			}
+		})
+	}
+}
+
+// settle ends the refreshing; everything being whole again, every session has
+// to be alive. wanted says that the faults must have been felt.
+func (c *crowd) settle(wanted bool) {
+	c.t.Helper()
+	close(c.over)
+	c.all.Wait()
+	refreshes, repeats := 0, 0
+	for i, h := range c.holders {
+		if err := h.Refresh(c.t.Context()); err != nil {
+			c.t.Errorf("client %d at the end: %v", i, err)
+		}
+		refreshes, repeats = refreshes+h.Refreshes, repeats+h.Repeats
+	}
+	if wanted && repeats == 0 {
+		c.t.Error("nobody felt any of it, so nothing was tested")
+	}
+	provetest.Figure(c.t, "sessions held through kills and stops", len(c.holders))
+	provetest.Figure(c.t, "refreshes acknowledged meanwhile", refreshes)
+	provetest.Figure(c.t, "attempts without an answer", repeats)
+}
+
+// refreshed waits until the crowd as a whole got n more answers.
+func (c *crowd) refreshed(n uint64) {
+	c.t.Helper()
+	from := c.next.Load()
+	for deadline := time.Now().Add(3 * time.Minute); c.next.Load() < from+n; {
+		if c.t.Failed() || time.Now().After(deadline) {
+			c.t.Fatal("the crowd makes no headway")
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+}
+
+func until(t testing.TB, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(3 * time.Minute); !done(); {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+}

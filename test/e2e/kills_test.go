@@ -1,0 +1,222 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"example.com/authserver/internal/store/storetest"
+	"example.com/authserver/test/prove/faultproxy"
+	"example.com/authserver/test/prove/provetest"
+)
+
+// Nodes are killed and stopped at random, and come back; nobody is logged out.
+func TestKills_nodesAtRandom(t *testing.T) {
+	t.Run("postgres", func(t *testing.T) {
+		dice := provetest.Dice(provetest.Seed(t), 0)
+		settings := []string{"DATABASE_URL=" + storetest.Postgres(t), "MASTER_KEY=" + masterKey, "DATABASE_CONNS=12", "LOG_LEVEL=error"}
+		nodes := []*node{newNode(t, settings...).start(), newNode(t, settings...).start()}
+		c := newCrowd(t, nodes, 8)
+		c.start()
+		rounds := 2 * provetest.Effort(t)
+		for range rounds {
+			c.refreshed(uint64(20 + dice.IntN(100)))
+			n := nodes[dice.IntN(len(nodes))]
+			n.kill()
+			c.refreshed(20)
+			n.start()
+			n = nodes[dice.IntN(len(nodes))]
+			n.pause(time.Duration(200+dice.IntN(800)) * time.Millisecond)
+		}
+		c.settle(true)
+		provetest.Figure(t, "kills of a node", rounds)
+		provetest.Figure(t, "stops of a node", rounds)
+		audit(t, nodes[0])
+	})
+	t.Run("sqlite", func(t *testing.T) {
+		dice := provetest.Dice(provetest.Seed(t), 1)
+		n := newNode(t, "LOG_LEVEL=error").start()
+		c := newCrowd(t, []*node{n}, 8)
+		c.start()
+		rounds := 2 * provetest.Effort(t)
+		for range rounds {
+			c.refreshed(uint64(20 + dice.IntN(200)))
+			n.kill()
+			n.start()
+			n.pause(time.Duration(200+dice.IntN(800)) * time.Millisecond)
+		}
+		c.settle(true)
+		provetest.Figure(t, "kills of a node", rounds)
+		provetest.Figure(t, "stops of a node", rounds)
+		audit(t, n)
+	})
+}
+
+// pause stops the process for a while: it holds its connections and answers
+// nothing.
+func (n *node) pause(d time.Duration) {
+	n.cmd.Process.Signal(syscall.SIGSTOP)
+	<-time.After(d)
+	n.cmd.Process.Signal(syscall.SIGCONT)
+}
+
+// A node is killed at each point that matters of a refresh and of a logout:
+// the proxy before its database holds the message while the node dies.
+func TestKills_atNamedPoints(t *testing.T) {
+	t.Run("postgres", func(t *testing.T) {
+		database := storetest.Postgres(t)
+		proxy := faultproxy.New(t, database)
+		n := newNode(t, "DATABASE_URL="+proxy.URL, "MASTER_KEY="+masterKey, "LOG_LEVEL=error").start()
+		const batch = "refresh.rotate_batch"
+		for _, point := range []struct {
+			name  string
+			to    faultproxy.Direction
+			kind  byte
+			label string
+		}{
+			{"before the statement is sent", faultproxy.ToServer, 'B', batch},
+			{"before the commit of a batch is sent", faultproxy.ToServer, 'S', batch},
+			{"after the commit of a batch, before its rows come back", faultproxy.ToClient, '2', batch},
+			{"after the commit of a batch, before the end of its answer", faultproxy.ToClient, 'Z', batch},
+			{"before a COMMIT is sent", faultproxy.ToServer, 'Q', "commit"},
+			{"after a COMMIT, before its answer", faultproxy.ToClient, 'C', "commit"},
+		} {
+			h := newCrowd(t, []*node{n}, 1).holders[0]
+			if err := h.Refresh(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			release, met := make(chan struct{}), make(chan struct{})
+			held := false
+			proxy.Arm(func(m faultproxy.Message) faultproxy.Act {
+				if held || m.Direction != point.to || m.Kind != point.kind || m.Label != point.label {
+					return faultproxy.Act{}
+				}
+				held = true
+				close(met)
+				return faultproxy.Hold(release)
+			})
+			done := make(chan error, 1)
+			if point.label == batch {
+				go func() { done <- h.Refresh(t.Context()) }()
+			} else {
+				go func() { done <- n.logOut(t.Context(), h.Token) }()
+			}
+			select {
+			case <-met:
+			case <-time.After(time.Minute):
+				t.Fatalf("%s: no such message", point.name)
+			}
+			n.kill()
+			close(release)
+			proxy.Arm(nil)
+			n.start()
+			if err := <-done; err != nil {
+				t.Errorf("killed %s: %v", point.name, err)
+			}
+			switch err := h.Refresh(t.Context()); {
+			case point.label == batch && err != nil:
+				t.Errorf("killed %s, and then: %v", point.name, err)
+			case point.label != batch && (err == nil || !strings.Contains(err.Error(), "refresh_revoked")):
+				t.Errorf("killed %s; a refresh after the answer to logout: %v; want refresh_revoked", point.name, err)
+			}
+			provetest.Figure(t, "kills of a node at a named point", 1)
+		}
+		audit(t, n)
+	})
+}
+
+// logOut tries until it has an answer.
+func (n *node) logOut(ctx context.Context, token string) error {
+	for {
+		a, err := call("POST", n.URL+"/v1/logout", map[string]string{"refresh_token": token})
+		switch {
+		case err == nil && a.Status == 204:
+			return nil
+		case err == nil && a.Status < 500:
+			return fmt.Errorf("logout: %s", a)
+		case ctx.Err() != nil:
+			return ctx.Err()
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+}
+
+// PostgreSQL is killed outright, all its processes are stopped for a while, and
+// it comes back; what it acknowledged, with fsync on, is there.
+func TestKills_postgresIsKilledAndComesBack(t *testing.T) {
+	t.Run("postgres", func(t *testing.T) {
+		dice := provetest.Dice(provetest.Seed(t), 2)
+		pg := newCluster(t)
+		settings := []string{"DATABASE_URL=" + pg.url(), "MASTER_KEY=" + masterKey, "DATABASE_CONNS=12", "LOG_LEVEL=error"}
+		nodes := []*node{newNode(t, settings...).start(), newNode(t, settings...).start()}
+		c := newCrowd(t, nodes, 8)
+		c.start()
+		rounds := provetest.Effort(t)
+		for range rounds {
+			c.refreshed(uint64(20 + dice.IntN(100)))
+			pg.signal(syscall.SIGSTOP)
+			<-time.After(time.Duration(200+dice.IntN(1500)) * time.Millisecond)
+			pg.signal(syscall.SIGCONT)
+			c.refreshed(uint64(20 + dice.IntN(100)))
+			pg.signal(syscall.SIGKILL)
+			pg.startAgain()
+			for _, n := range nodes {
+				n.awaitReady(time.Minute)
+			}
+		}
+		c.settle(true)
+		provetest.Figure(t, "kills of PostgreSQL", rounds)
+		provetest.Figure(t, "stops of PostgreSQL", rounds)
+		audit(t, nodes[0])
+	})
+}
+
+// signal reaches the server and every process of it.
+func (c *cluster) signal(s syscall.Signal) {
+	c.t.Helper()
+	text, err := os.ReadFile(filepath.Join(c.data(), "postmaster.pid"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	first, _, _ := strings.Cut(string(text), "\n")
+	postmaster, err := strconv.Atoi(first)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", postmaster, postmaster))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for _, field := range append([]string{first}, strings.Fields(string(children))...) {
+		if pid, err := strconv.Atoi(field); err == nil {
+			_ = syscall.Kill(pid, s) // a child may have ended meanwhile
+		}
+	}
+}
+
+// startAgain starts it after a crash, as soon as what is left of the old one has
+// gone, unless it came back by itself.
+func (c *cluster) startAgain() {
+	c.t.Helper()
+	var out string
+	for deadline := time.Now().Add(time.Minute); ; {
+		var err error
+		if out, err = c.launch(); err == nil {
+			return
+		}
+		if _, err := c.run("pg_isready", "-q", "-h", "127.0.0.1", "-p", c.port); err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			log, _ := os.ReadFile(filepath.Join(c.dir, "log"))
+			c.t.Fatalf("PostgreSQL does not start again: %s\n%s", out, tail(string(log), 20))
+		}
+		<-time.After(100 * time.Millisecond)
+	}
+}

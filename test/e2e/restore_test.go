@@ -1,0 +1,202 @@
+package e2e
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// restored is what the people of a restore test hold: tokens from before and
+// after the instant that the database goes back to.
+type restored struct {
+	ada, spent string // ada's newest token, and one she had swapped for it
+	bob        string // a token of a session that was ended
+}
+
+// before is what happens before the backup's instant.
+func (n *node) before() (r restored) {
+	n.t.Helper()
+	r.spent = n.person("ada@example.com").field("refresh_token")
+	r.bob = n.person("bob@example.com").field("refresh_token")
+	return r
+}
+
+// after is what the restore loses: a rotation that was acknowledged, and a
+// logout.
+func (n *node) after(r restored) restored {
+	n.t.Helper()
+	r.ada = n.must(200, "POST", "/v1/refresh", map[string]string{"refresh_token": r.spent}).field("refresh_token")
+	r.ada = n.must(200, "POST", "/v1/refresh", map[string]string{"refresh_token": r.ada}).field("refresh_token")
+	n.must(204, "POST", "/v1/logout", map[string]string{"refresh_token": r.bob})
+	if a := n.must(401, "POST", "/v1/refresh", map[string]string{"refresh_token": r.bob}); a.field("code") != "refresh_revoked" {
+		n.t.Fatalf("before the restore: %s", a)
+	}
+	return r
+}
+
+// closes shows, on the restored database, that what was over has come back to
+// life and that the command of docs/restore.md closes it.
+func (n *node) closes(r restored) {
+	n.t.Helper()
+	n.start()
+	for who, token := range map[string]string{"a session that was ended": r.bob, "a token that was swapped": r.spent} {
+		if a, err := call("POST", n.URL+"/v1/refresh", map[string]string{"refresh_token": token}); err != nil || a.Status != 200 {
+			n.t.Errorf("%s has not come back to life (%v %s), so this test shows nothing", who, err, a)
+		}
+	}
+	n.terminate()
+
+	n.mustCLI("", "sessions", "revoke", "--issued-before", "now", "--yes")
+	n.start()
+	for who, token := range map[string]string{"the session that was ended": r.bob, "the token that was swapped": r.spent, "the newest token": r.ada} {
+		if a := n.must(401, "POST", "/v1/refresh", map[string]string{"refresh_token": token}); a.field("code") != "refresh_revoked" {
+			n.t.Errorf("%s after the command: %s; want refresh_revoked", who, a)
+		}
+	}
+	again := n.logIn("ada@example.com").field("refresh_token")
+	n.must(200, "POST", "/v1/refresh", map[string]string{"refresh_token": again})
+	audit(n.t, n)
+}
+
+// A database that went back in time brings ended sessions and swapped tokens
+// back; one command closes that.
+func TestRestore_whatWasOverComesBackAndOneCommandClosesIt(t *testing.T) {
+	t.Run("postgres", func(t *testing.T) {
+		pg := newCluster(t)
+		pg.stop()
+		archive := filepath.Join(pg.dir, "archive")
+		pg.mkdir(archive)
+		pg.configure(pg.data(), "archive_mode = on", fmt.Sprintf("archive_command = 'cp %%p %s/%%f'", archive))
+		pg.start()
+		n := newNode(t, "DATABASE_URL="+pg.url(), "MASTER_KEY="+masterKey, "LOG_LEVEL=error").start()
+		n.must(201, "POST", "/v1/users", map[string]string{"email": "first@example.com", "password": goodPassword})
+		base := filepath.Join(pg.dir, "base")
+		if out, err := pg.run("pg_basebackup", "-h", "127.0.0.1", "-p", pg.port, "-U", "tester", "-D", base, "-c", "fast"); err != nil {
+			t.Fatalf("pg_basebackup: %v\n%s", err, out)
+		}
+
+		r := n.before()
+		conn, err := pgx.Connect(t.Context(), pg.url())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close(t.Context())
+		var instant time.Time
+		if err := conn.QueryRow(t.Context(), `SELECT clock_timestamp()`).Scan(&instant); err != nil {
+			t.Fatal(err)
+		}
+		r = n.after(r)
+		// The last segment has to be in the archive: everything is there when a
+		// later one is.
+		var segment string
+		if err := conn.QueryRow(t.Context(), `SELECT pg_walfile_name(pg_switch_wal())`).Scan(&segment); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "the archive to hold "+segment, func() bool {
+			_, err := os.Stat(filepath.Join(archive, segment))
+			return err == nil
+		})
+		n.terminate()
+		pg.stop()
+
+		if err := os.RemoveAll(pg.data()); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(base, pg.data()); err != nil {
+			t.Fatal(err)
+		}
+		pg.configure(pg.data(), fmt.Sprintf("restore_command = 'cp %s/%%f %%p'", archive),
+			fmt.Sprintf("recovery_target_time = '%s'", instant.Format("2006-01-02 15:04:05.999999-07:00")),
+			"recovery_target_action = promote", "archive_mode = off")
+		if err := os.WriteFile(filepath.Join(pg.data(), "recovery.signal"), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		pg.start()
+		until(t, "the end of the recovery", func() bool {
+			over, err := pg.recovered(t)
+			return err == nil && over
+		})
+		n.closes(r)
+	})
+	t.Run("sqlite", func(t *testing.T) {
+		n := newNode(t, "LOG_LEVEL=error").start()
+		r := n.before()
+		n.terminate()
+		backup := t.TempDir()
+		copyFiles(t, n.Dir, backup)
+		n.start()
+		r = n.after(r)
+		n.terminate()
+		for _, file := range databaseFiles(t, n.Dir) {
+			if err := os.Remove(file); err != nil {
+				t.Fatal(err)
+			}
+		}
+		copyFiles(t, backup, n.Dir)
+		n.closes(r)
+	})
+}
+
+func (c *cluster) mkdir(dir string) {
+	c.t.Helper()
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		c.t.Fatal(err)
+	}
+	if c.as != nil {
+		if err := os.Chown(dir, int(c.as.Uid), int(c.as.Gid)); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+}
+
+// configure adds settings to a data directory.
+func (c *cluster) configure(data string, settings ...string) {
+	c.t.Helper()
+	f, err := os.OpenFile(filepath.Join(data, "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString("\n" + strings.Join(settings, "\n") + "\n"); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *cluster) recovered(t *testing.T) (over bool, err error) {
+	conn, err := pgx.Connect(t.Context(), c.url())
+	if err != nil {
+		return false, err
+	}
+	defer conn.Close(t.Context())
+	err = conn.QueryRow(t.Context(), `SELECT NOT pg_is_in_recovery()`).Scan(&over)
+	return over, err
+}
+
+// databaseFiles are the database and what SQLite keeps beside it.
+func databaseFiles(t *testing.T, dir string) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "authserver.db*"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no database in %s: %v", dir, err)
+	}
+	return files
+}
+
+func copyFiles(t *testing.T, from, to string) {
+	t.Helper()
+	for _, file := range databaseFiles(t, from) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(to, filepath.Base(file)), text, fs.FileMode(0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,261 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"example.com/authserver/test/rig"
+)
+
+// lab is one run.
+type lab struct {
+	options
+	dir      string
+	postgres string // directory of PostgreSQL's programs
+	binary   string
+	master   string
+}
+
+// fault is one way in which a primary is lost.
+type fault struct {
+	name   string
+	strike func(ctx context.Context, c *cluster, primary string) error
+	// repair undoes it, once another primary was found and compared.
+	repair func(ctx context.Context, c *cluster, former string) error
+}
+
+// linger is how long a primary that is cut off from its replicas goes on being
+// written to before it dies. It is shorter than what such a primary needs to
+// notice.
+const linger = 2 * time.Second
+
+func restart(_ context.Context, c *cluster, former string) error { return c.startMachine(former) }
+
+// faults in the order of the rounds. The first one is what loses most with
+// asynchronous replication.
+var faults = []fault{
+	{
+		"cut off, then killed", func(ctx context.Context, c *cluster, primary string) error {
+			if err := c.net.cut(ctx, primary); err != nil {
+				return err
+			}
+			select {
+			case <-time.After(linger):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			return c.powerOff(primary)
+		}, func(ctx context.Context, c *cluster, former string) error {
+			return errors.Join(c.net.mend(ctx, former), restart(ctx, c, former))
+		},
+	},
+	{"PostgreSQL killed", killPostgres, restart},
+	{
+		"cut off, both alive", func(ctx context.Context, c *cluster, primary string) error { return c.net.cut(ctx, primary) },
+		func(ctx context.Context, c *cluster, former string) error { return c.net.mend(ctx, former) },
+	},
+	{"machine killed", func(_ context.Context, c *cluster, primary string) error { return c.powerOff(primary) }, restart},
+	{
+		"cable out", func(ctx context.Context, c *cluster, primary string) error { return c.net.isolate(ctx, primary) },
+		func(ctx context.Context, c *cluster, former string) error { return c.net.rejoin(ctx, former) },
+	},
+}
+
+// killPostgres ends all of a machine's processes but Patroni.
+func killPostgres(_ context.Context, c *cluster, primary string) error {
+	struck := false
+	for _, pid := range c.net.pids(primary) {
+		exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+		if err != nil || filepath.Base(exe) != "postgres" {
+			continue
+		}
+		struck = syscall.Kill(pid, syscall.SIGKILL) == nil || struck
+	}
+	if !struck {
+		return fmt.Errorf("no PostgreSQL runs on %s", primary)
+	}
+	return nil
+}
+
+// measure runs one mode from empty disks to the audit. The report holds what
+// was found so far also when it fails.
+func (l *lab) measure(ctx context.Context, synchronous bool, rounds int) (r *report, err error) {
+	r = &report{synchronous: synchronous}
+	dir := filepath.Join(l.dir, r.mode())
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return r, err
+	}
+	say("%s: starting three machines ...", r.mode())
+	c, err := startCluster(ctx, dir, l.postgres, synchronous)
+	if err != nil {
+		return r, fmt.Errorf("%s: %w", r.mode(), err)
+	}
+	defer c.stop()
+	nodes, err := l.startServers(ctx, dir, c)
+	defer func() {
+		for _, n := range nodes {
+			err = errors.Join(err, n.Stop())
+		}
+	}()
+	if err != nil {
+		return r, err
+	}
+	storm, err := rig.Gather(ctx, l.clients, 40*time.Millisecond, nodes[0].URL, nodes[1].URL)
+	if err != nil {
+		return r, err
+	}
+	storm.Start(ctx)
+	for n := range rounds {
+		f := faults[n%len(faults)]
+		found, err := l.round(ctx, c, storm, f)
+		if err != nil {
+			storm.Stop()
+			r.tally, r.violations = storm.Tally(), storm.Violations()
+			err = fmt.Errorf("%s, round %d, %s: %w", r.mode(), n+1, f.name, err)
+			if ctx.Err() == nil {
+				err = errors.Join(err, errors.New(c.logs()))
+			}
+			return r, err
+		}
+		r.rounds = append(r.rounds, found)
+		say("  %s", found)
+	}
+	// Every client goes on from what it was answered last.
+	err = storm.AwaitAnswers(ctx, time.Now(), time.Minute)
+	storm.Stop()
+	r.tally, r.violations = storm.Tally(), storm.Violations()
+	var text string
+	var failed error
+	r.audit, text, failed = nodes[0].Audit(ctx)
+	r.audited = failed == nil
+	if r.audit > 0 {
+		say("audit: %s", text)
+	}
+	return r, errors.Join(err, failed)
+}
+
+func (l *lab) startServers(ctx context.Context, dir string, c *cluster) (nodes []*rig.Node, err error) {
+	for _, name := range []string{"server-a", "server-b"} {
+		n, err := rig.NewNode(name, l.binary, dir, "DATABASE_URL="+c.serverURL(), "MASTER_KEY="+l.master, "DRAIN_DELAY=0s", "LOG_LEVEL=warn")
+		if err != nil {
+			return nodes, err
+		}
+		nodes = append(nodes, n)
+		if err := n.Start(ctx); err != nil {
+			return nodes, err
+		}
+	}
+	return nodes, nil
+}
+
+// calm is how long the storm goes on between two faults.
+const calm = 2 * time.Second
+
+// round strikes once and waits until all is well again.
+func (l *lab) round(ctx context.Context, c *cluster, storm *rig.Storm, f fault) (r round, err error) {
+	r.fault = f.name
+	primary, err := c.awaitSteady(ctx, 3*time.Minute)
+	if err != nil {
+		return r, err
+	}
+	before, err := c.eventsAhead(ctx, primary)
+	if err != nil {
+		return r, err
+	}
+	select {
+	case <-time.After(calm):
+	case <-ctx.Done():
+		return r, ctx.Err()
+	}
+	storm.Watch()
+	struck := time.Now()
+	if err := f.strike(ctx, c, primary); err != nil {
+		return r, err
+	}
+	// Held from here to the comparison: what half of the clients were answered
+	// is then exactly what the new primary must have. The others go on.
+	held := make(chan struct{})
+	go func() {
+		storm.Hold()
+		close(held)
+	}()
+	defer storm.Release()
+	successor, conn, err := c.awaitSuccessor(ctx, primary, 2*time.Minute)
+	if err != nil {
+		<-held
+		return r, err
+	}
+	r.successor = time.Since(struck)
+	defer conn.Close(ctx)
+	// Compared at once, before the clients that go on have healed anything, and
+	// once more when all of the held ones stand still.
+	first, err := compare(ctx, conn, storm.Clients)
+	<-held
+	second, again := compare(ctx, conn, storm.Clients)
+	if err := errors.Join(err, again); err != nil {
+		return r, err
+	}
+	r.lost = max(first, second)
+	storm.Release()
+	if err := storm.AwaitAnswers(ctx, time.Now(), 2*time.Minute); err != nil {
+		return r, err
+	}
+	r.outage, r.slowest = storm.Gaps()
+	if err := f.repair(ctx, c, primary); err != nil {
+		return r, err
+	}
+	if _, err := c.awaitSteady(ctx, 3*time.Minute); err != nil {
+		return r, fmt.Errorf("%s does not come back: %w", primary, err)
+	}
+	r.whole = time.Since(struck)
+	after, err := c.eventsAhead(ctx, successor)
+	r.healed = after - before
+	return r, err
+}
+
+// compare counts the rotations that clients were answered and the database does
+// not know. What a client was answered is read first: the database may be ahead
+// of it, never behind.
+func compare(ctx context.Context, conn *pgx.Conn, clients []*rig.Client) (lost int, err error) {
+	acked := make(map[[16]byte]uint32, len(clients))
+	for _, c := range clients {
+		acked[c.Family] = c.Acked()
+	}
+	rows, err := conn.Query(ctx, `-- name: lab.generations
+		SELECT id, generation FROM families`)
+	if err != nil {
+		return 0, err
+	}
+	var family [16]byte
+	var generation uint32
+	_, err = pgx.ForEachRow(rows, []any{&family, &generation}, func() error {
+		if has, ok := acked[family]; ok && has > generation {
+			lost += int(has - generation)
+		}
+		delete(acked, family)
+		return nil
+	})
+	if err == nil && len(acked) > 0 {
+		err = fmt.Errorf("%d families are gone", len(acked))
+	}
+	return lost, err
+}
+
+// eventsAhead counts the tokens from above the head that a server was shown.
+func (c *cluster) eventsAhead(ctx context.Context, primary string) (n int, err error) {
+	conn, err := c.connect(ctx, primary, database)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close(ctx)
+	err = conn.QueryRow(ctx, `-- name: lab.ahead
+		SELECT count(*) FROM audit_events WHERE kind = 'refresh.ahead_of_store'`).Scan(&n)
+	return n, err
+}

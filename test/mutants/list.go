@@ -1,0 +1,154 @@
+package main
+
+// mutant is one bug put back on purpose: the text old of a file becomes new.
+// check is the test that has to catch it, in the package pkg.
+type mutant struct {
+	name     string
+	file     string
+	old, new string
+	pkg      string
+	check    string
+}
+
+// mutants in the order of the table in docs/mutants.md.
+var mutants = []mutant{
+	{
+		"check, then update, in place of compare-and-set", "internal/store/postgres/batch.go",
+		"s.one AND f.generation = a.generation AND f.head_key = a.key", "s.one AND f.head_key = a.key",
+		"./internal/store/postgres", "TestRotateBatch_throughAPooler",
+	},
+	{
+		"judged without the row lock, then written", "internal/store/postgres/refresh.go",
+		`b.Queue(selectFamily+" FOR UPDATE OF f"`, `b.Queue(selectFamily`,
+		"./internal/store/postgres", "TestPostgres/postgres/concurrency",
+	},
+	{
+		"a second successor inside the retry window", "internal/refresh/judge.go",
+		"case previous && inWindow:\n\t\treturn out.is(10, Replayed, ReasonWindow)",
+		"case previous && inWindow:\n\t\tout.rotate(a, f.Generation+1)\n\t\treturn out.is(10, Rotated, ReasonWindow)",
+		"./internal/refresh", "TestJudge_everyRowAndBorder",
+	},
+	{
+		"a retry window without end", "internal/refresh/judge.go",
+		"inWindow := p.Outages.Age(f.HeadBorn, now) <= p.RetryWindow", "inWindow := !f.HeadBorn.After(now.Add(p.RetryWindow))",
+		"./internal/refresh", "TestJudge_everyRowAndBorder",
+	},
+	{
+		"the lock-step rule ignored", "internal/refresh/judge.go",
+		"lockStep := foreign && f.ForeignStreak >= lockStepStreak", "lockStep := foreign && f.ForeignStreak > lockStepStreak",
+		"./internal/refresh", "TestStory_thiefAndVictimInLockStep",
+	},
+	{
+		"an old token is refused and its family lives on", "internal/refresh/judge.go",
+		"\to.Ends = true\n\treturn o.is(12,", "\treturn o.is(12,",
+		"./internal/refresh", "TestJudge_everyRowAndBorder",
+	},
+	{
+		"a key that is always the same proves a retry", "internal/refresh/judge.go",
+		"case previous && f.KeyFresh && secret.Equal", "case previous && secret.Equal",
+		"./internal/refresh", "TestStory_aClientThatAlwaysSendsTheSameKeyProvesNothing",
+	},
+	{
+		"whoever lacks the bound key ends the family", "internal/refresh/judge.go",
+		"\tcase !a.Proof.proves(f.Binding):\n\t\treturn out.is(2, Unproven, ReasonUnproven)\n", "",
+		"./internal/refresh", "TestJudge_everyRowAndBorder",
+	},
+	{
+		"the MAC is not compared", "internal/refresh/token.go",
+		"if !hmac.Equal(want[:], raw[atMAC:]) {", "if want == [16]byte{} {",
+		"./internal/refresh", "TestParse_everyMangledTokenIsForged",
+	},
+	{
+		"a node that lacks a root key calls its tokens forged", "internal/refresh/token.go",
+		"\tif err := roots.Reread(ctx); err != nil {\n\t\treturn secret.Bytes{}, fmt.Errorf(\"refresh root key %d is unknown here: %w\", number, err)\n\t}\n",
+		"\tif err := roots.Reread(ctx); err != nil {\n\t\treturn secret.Bytes{}, fmt.Errorf(\"%w: %w\", ErrForged, err)\n\t}\n",
+		"./internal/refresh", "TestRedeem_troubleWithTheRingIsNoRefusal",
+	},
+	{
+		"outages count against the honest", "internal/refresh/outages.go",
+		"\t\t\tage -= d\n", "\t\t\tage -= 0 * d\n",
+		"./internal/refresh", "TestOutages_ageCountsOnlyTimeInWhichAnAnswerCouldBeGiven",
+	},
+	{
+		"equal tokens are all put into one statement", "internal/refresh/queue.go",
+		"\t\t\tcontinue\n\t\t}\n\t\tseen[s.call", "\t\t}\n\t\tseen[s.call",
+		"./internal/refresh", "TestQueue_ofEqualTokensTheFirstIsTheAttempt",
+	},
+	{
+		"a batch is given up before the database has answered", "internal/refresh/queue.go",
+		"ctx, cancel := context.WithTimeout(context.Background(), batchPatience)", "ctx, cancel := context.WithTimeout(context.Background(), time.Nanosecond)",
+		"./internal/refresh", "TestQueue_noRequestCancelsTheBatch",
+	},
+	{
+		"trouble of a batch is judged again, as if nothing had been committed", "internal/refresh/rotator.go",
+		"\tdefault:\n\t\treturn Outcome{}, err\n", "\tdefault:\n\t\treturn r.judgeAlone(c, r.suspects)\n",
+		"./internal/refresh", "TestQueue_unknownIsTroubleForEveryMemberAndNobodyIsJudgedAlone",
+	},
+	{
+		"trouble with the database is told as a refusal", "internal/refresh/rotator.go",
+		"\tr.noteAnswer(err)\n\tif err != nil {\n\t\treturn Redemption{Family: token.family}, fault.Trouble(err)",
+		"\tr.noteAnswer(err)\n\tif err != nil {\n\t\treturn Redemption{Outcome: Outcome{Verdict: Unknown, Reason: ReasonNoFamily, Row: 1}}, nil",
+		"./test/prove", "TestFaults_atEveryMessage/postgres/cut$",
+	},
+	{
+		"a batch rotates families that have ended", "internal/store/postgres/batch.go",
+		"\t\tAND f.ended_at IS NULL\n", "",
+		"./test/prove", "TestHistories_areLinearizable/postgres/whole_network",
+	},
+	{
+		"a commit with a warning is acknowledged", "internal/store/postgres/db.go",
+		"\tif message, ok := c.CustomData()[warningKey]; ok {", "\tif message, ok := c.CustomData()[warningKey]; ok && message == nil {",
+		"./internal/store/postgres", "TestRotateBatch_aWarningMeansUnknown",
+	},
+	{
+		"COMMIT ends with the request that asked for it", "internal/store/postgres/db.go",
+		"\tctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)\n\tdefer cancel()\n\tforgetWarning",
+		"\tctx, cancel := context.WithTimeout(ctx, patience)\n\tdefer cancel()\n\tforgetWarning",
+		"./internal/store/postgres", "TestEndSessions_aRequestThatGoesAwayCancelsNothing",
+	},
+	{
+		"a 503 takes the cookie away", "internal/httpd/authapi/refresh.go",
+		"\tif err != nil {\n\t\treturn err\n\t}\n\ts.Outcome, s.Reason", "\tif err != nil {\n\t\td.jar.expire(w)\n\t\treturn err\n\t}\n\ts.Outcome, s.Reason",
+		"./internal/httpd", "TestStoreTrouble_isNever4xxAndTakesNoCookie",
+	},
+	{
+		"a key signs before its lead is over", "internal/keys/plan.go",
+		"return laterOf(now.Add(p.Lead), active.ActiveFrom.Add(p.RotateEvery))", "return now",
+		"./internal/keys", "TestPlan$",
+	},
+	{
+		"a retiring key leaves the set at once", "internal/keys/timeline.go",
+		"case Published, Active, Retiring:\n", "case Published, Active:\n",
+		"./internal/keys", "TestRing_rotatesByTheClockAlone",
+	},
+	{
+		"a retired key stays for less than its last token lives", "internal/keys/policy.go",
+		"d := signsFor + 2*p.MaxAge + skew", "d := 2*p.MaxAge + skew",
+		"./internal/keys", "TestTimeline_walksTheTableAndItsBorders",
+	},
+	{
+		"a revoked key goes on signing", "internal/keys/timeline.go",
+		"case l.Key.RevokedAt != nil: // at once, on whichever clock", "case l.Key.RevokedAt != nil && now.IsZero():",
+		"./internal/keys", "TestRevoke_aCompromisedStoreTakesTheStandbyToo",
+	},
+	{
+		"a node signs with a ring that it cannot read any more", "internal/keys/ring.go",
+		"age > FreshFor {", "age > 1000*FreshFor {",
+		"./internal/keys", "TestRing_signsForThirtySecondsAfterItsLastRead",
+	},
+	{
+		"iat lies in the future", "internal/token/token.go",
+		"issued := now.Truncate(time.Second)", "issued := now.Truncate(time.Second).Add(time.Second)",
+		"./internal/token", "TestMint_whatVerifiersRelyOn",
+	},
+	{
+		"the access token has no typ", "internal/token/token.go",
+		"\tt.Header[\"typ\"] = Type\n", "\tdelete(t.Header, \"typ\")\n",
+		"./internal/token", "TestMint_whatVerifiersRelyOn",
+	},
+	{
+		"an access token outlives its session", "internal/token/token.go",
+		"if !g.Until.IsZero() && expires.After(g.Until) {", "if g.Until.Equal(now) {",
+		"./internal/token", "TestMint_whatVerifiersRelyOn",
+	},
+}

@@ -1,0 +1,284 @@
+package prove
+
+import (
+	"context"
+	crand "crypto/rand"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"example.com/authserver/test/prove/faultproxy"
+	"example.com/authserver/test/prove/provetest"
+)
+
+// fault is something that happens to one message, once.
+type fault struct {
+	name string
+	act  faultproxy.Act
+	to   faultproxy.Direction // 0: either way
+	// then is what befalls the connections that are opened afterwards.
+	then faultproxy.Act
+	// refused: how many of them.
+	refused int
+}
+
+var faults = []fault{
+	{name: "cut", act: faultproxy.Cut()},
+	{name: "cut after it was sent", act: faultproxy.CutAfter(), to: faultproxy.ToServer},
+	{name: "late", act: faultproxy.Delay(30 * time.Millisecond)},
+	{name: "serialization failure", act: faultproxy.Fail("40001"), to: faultproxy.ToServer},
+	{name: "deadlock", act: faultproxy.Fail("40P01"), to: faultproxy.ToServer},
+	{name: "read-only server", act: faultproxy.Fail("25006"), to: faultproxy.ToServer},
+	{name: "shutdown", act: faultproxy.Fatal("57P01")},
+	{name: "cut, then too many connections", act: faultproxy.Cut(), then: faultproxy.Fatal("53300"), refused: 2},
+	{name: "committed here, perhaps not on the standby", act: faultproxy.Warn(), to: faultproxy.ToClient},
+}
+
+// lab is one node behind a fault proxy.
+type lab struct {
+	*testing.T
+	*node
+	proxy *faultproxy.Proxy
+	http  *http.Client
+}
+
+func newLab(t *testing.T, database string) *lab {
+	t.Helper()
+	proxy := faultproxy.New(t, database)
+	n := start(t, plan{database: proxy.URL, dir: t.TempDir(), conns: 12, apart: database})
+	return &lab{T: t, node: n, proxy: proxy, http: newHTTP(t)}
+}
+
+// breakAt arms the proxy: the k-th message from now on suffers f, not counting
+// those that before deals with. fired tells whether it came to that.
+func (l *lab) breakAt(k int, f fault, before faultproxy.Script) (fired *atomic.Bool) {
+	fired = &atomic.Bool{}
+	count, refused := 0, 0
+	l.proxy.Arm(func(m faultproxy.Message) faultproxy.Act {
+		if before != nil {
+			if act := before(m); act != (faultproxy.Act{}) {
+				return act
+			}
+		}
+		if fired.Load() {
+			if m.Kind == 0 && refused < f.refused {
+				refused++
+				return f.then
+			}
+			return faultproxy.Act{}
+		}
+		if f.to != 0 && m.Direction != f.to {
+			return faultproxy.Act{}
+		}
+		if count++; count < k {
+			return faultproxy.Act{}
+		}
+		fired.Store(true)
+		return f.act
+	})
+	return fired
+}
+
+// operation is what a client does while one message of it is broken. try is
+// repeated until it has an answer; check is asked afterwards, with the network
+// whole again.
+type operation struct {
+	name string
+	// path, if set, makes a new script that leads the operation where it is to
+	// be tested.
+	path func() faultproxy.Script
+	new  func(l *lab) (try func(ctx context.Context) (provetest.Answer, error), check func(provetest.Answer))
+	want int
+	// dear operations hash a password.
+	dear bool
+}
+
+// step is how many messages are left out after each one that is broken: at a
+// small effort some are, others in each run.
+func (op operation) step(effort int) int {
+	switch {
+	case op.dear:
+		return max(1, 12/effort)
+	default:
+		return max(1, 4/effort)
+	}
+}
+
+// refreshing is a device that goes from generation to generation.
+type refreshing struct{ token string }
+
+func (r *refreshing) next(l *lab) (func(context.Context) (provetest.Answer, error), func(provetest.Answer)) {
+	if r.token == "" {
+		r.token = person(l, l.http, l.url, crand.Text()+"@example.com").Field("refresh_token")
+	}
+	key, token := crand.Text(), r.token
+	try := func(ctx context.Context) (provetest.Answer, error) { return l.refresh(ctx, token, key) }
+	return try, func(a provetest.Answer) {
+		l.Helper()
+		l.wantNext(token, a)
+		// The answer once more: there is one successor and it is remembered.
+		if again, err := patiently(func() (provetest.Answer, error) { return try(l.Context()) }); err != nil || again.Field("refresh_token") != a.Field("refresh_token") {
+			l.Fatalf("the same token with the same key again: %v %s; want %s", err, again, a)
+		}
+		r.token = a.Field("refresh_token")
+		// What was acknowledged is good; and the connections are warm again.
+		b, err := l.refreshed(r.token)
+		if err != nil {
+			l.Fatal(err)
+		}
+		l.wantNext(r.token, b)
+		r.token = b.Field("refresh_token")
+	}
+}
+
+// refreshed is refresh with a new key, the network being whole.
+func (l *lab) refreshed(token string) (provetest.Answer, error) {
+	key := crand.Text()
+	return patiently(func() (provetest.Answer, error) { return l.refresh(l.Context(), token, key) })
+}
+
+func (l *lab) refresh(ctx context.Context, token, key string) (provetest.Answer, error) {
+	return provetest.Send(ctx, l.http, "POST", l.url+"/v1/refresh", map[string]string{"refresh_token": token}, "Idempotency-Key", key)
+}
+
+// wantNext wants a to hold the successor of token.
+func (l *lab) wantNext(token string, a provetest.Answer) {
+	l.Helper()
+	held, err := provetest.Generation(token)
+	if err != nil {
+		l.Fatal(err)
+	}
+	if a.Status != http.StatusOK {
+		l.Fatalf("generation %d: %s; want 200", held, a)
+	}
+	if g, err := provetest.Generation(a.Field("refresh_token")); err != nil || g != held+1 {
+		l.Fatalf("generation %d was answered with %d, %v; want exactly the next", held, g, err)
+	}
+}
+
+func operations() []operation {
+	var batch, alone refreshing
+	email := crand.Text() + "@example.com"
+	registered := false
+	logIn := func(l *lab) (func(context.Context) (provetest.Answer, error), func(provetest.Answer)) {
+		if !registered {
+			person(l, l.http, l.url, email)
+			registered = true
+		}
+		try := func(ctx context.Context) (provetest.Answer, error) {
+			return provetest.Send(ctx, l.http, "POST", l.url+"/v1/login", map[string]string{"email": email, "password": goodPassword})
+		}
+		return try, func(a provetest.Answer) {
+			next, err := l.refreshed(a.Field("refresh_token"))
+			if err != nil {
+				l.Fatal(err)
+			}
+			l.wantNext(a.Field("refresh_token"), next)
+		}
+	}
+	return []operation{
+		{name: "refresh in a batch", want: http.StatusOK, new: batch.next},
+		{name: "refresh alone", want: http.StatusOK, new: alone.next, path: refusedTwice},
+		{name: "login", want: http.StatusOK, dear: true, new: logIn},
+		{name: "logout", want: http.StatusNoContent, dear: true, new: func(l *lab) (func(context.Context) (provetest.Answer, error), func(provetest.Answer)) {
+			try, _ := logIn(l)
+			a, err := patiently(func() (provetest.Answer, error) { return try(l.Context()) })
+			if err != nil || a.Status != http.StatusOK {
+				l.Fatalf("%v %s", err, a)
+			}
+			token := a.Field("refresh_token")
+			return func(ctx context.Context) (provetest.Answer, error) {
+					return provetest.Send(ctx, l.http, "POST", l.url+"/v1/logout", map[string]string{"refresh_token": token})
+				}, func(provetest.Answer) {
+					if a, err := l.refreshed(token); err != nil || a.Status != http.StatusUnauthorized || a.Field("code") != "refresh_revoked" {
+						l.Fatalf("a refresh after the answer to logout: %v %s; want 401 refresh_revoked", err, a)
+					}
+				}
+		}},
+	}
+}
+
+// refusedTwice has the database refuse the next batch and its second try, so
+// that its members are judged alone.
+func refusedTwice() faultproxy.Script {
+	refused := 0
+	return func(m faultproxy.Message) faultproxy.Act {
+		if refused < 2 && m.Kind == 'B' && m.Direction == faultproxy.ToServer && m.Label == "refresh.rotate_batch" {
+			refused++
+			return faultproxy.Fail("40001")
+		}
+		return faultproxy.Act{}
+	}
+}
+
+// mostMessages is more than any operation needs.
+const mostMessages = 200
+
+// Whatever happens to whichever message between a node and its Postgres, a
+// client that tries again with the same token and the same key is answered, with
+// exactly one successor, and what was acknowledged stands.
+func TestFaults_atEveryMessage(t *testing.T) {
+	database := database(t)
+	seed := provetest.Seed(t)
+	for i, f := range faults {
+		t.Run("postgres/"+f.name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t, database)
+			dice := provetest.Dice(seed, i)
+			messages := 0
+			for _, op := range operations() {
+				step := op.step(provetest.Effort(t))
+				k := 1 + dice.IntN(step)
+				for ; l.survives(op, f, k); k += step {
+					messages++
+				}
+				if k == 1 {
+					t.Errorf("%s: not one message was broken", op.name)
+				}
+				if k > mostMessages {
+					t.Fatalf("%s: no end after %d messages", op.name, k)
+				}
+			}
+			if n := l.proxy.Cancels(); n > 0 {
+				t.Errorf("%d cancel requests were sent, want none", n)
+			}
+			provetest.Figure(t, "faults at a message of the database protocol, "+f.name, messages)
+			auditAll(t, l.in.Engine)
+		})
+	}
+}
+
+// survives runs an operation whose k-th message suffers f; false when it has
+// fewer messages.
+func (l *lab) survives(op operation, f fault, k int) bool {
+	l.Helper()
+	try, check := op.new(l)
+	var before faultproxy.Script
+	if op.path != nil {
+		before = op.path()
+	}
+	fired := l.breakAt(k, f, before)
+	var answer provetest.Answer
+	for deadline := time.Now().Add(3 * time.Minute); ; {
+		ctx, cancel := context.WithTimeout(l.Context(), time.Minute)
+		a, err := try(ctx)
+		cancel()
+		if err == nil && a.Status < 500 {
+			answer = a
+			break
+		}
+		if err == nil && (a.Header.Get("Retry-After") == "" || a.Header.Get("Set-Cookie") != "") {
+			l.Fatalf("%s, message %d: trouble without Retry-After, or with a cookie: %v", op.name, k, a.Header)
+		}
+		if time.Now().After(deadline) {
+			l.Fatalf("%s, message %d: no answer: %v %s", op.name, k, err, a)
+		}
+	}
+	l.proxy.Arm(nil)
+	if answer.Status != op.want {
+		l.Fatalf("%s, message %d: %s; want %d", op.name, k, answer, op.want)
+	}
+	check(answer)
+	return fired.Load()
+}

@@ -1,0 +1,204 @@
+package prove
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+
+	"example.com/authserver/internal/store"
+	"example.com/authserver/test/prove/faultproxy"
+	"example.com/authserver/test/prove/provetest"
+)
+
+// The shape of a history.
+const (
+	clients      = 4
+	actsOfClient = 10
+	usersAtOnce  = 6
+	roundsAtOne  = 2 // at an effort of 1
+)
+
+// setting is where histories are made.
+type setting struct {
+	rules     rules
+	nodes     []*node
+	proxies   []*faultproxy.Proxy
+	faults    int     // one message in so many suffers one; 0: none does
+	impatient float64 // share of the requests that are given up within milliseconds
+}
+
+// What clients see of several nodes on one Postgres is what one node could have
+// said that answers one request after the other: refreshes, retries with and
+// without a key, strangers with stolen tokens, logouts, bans, password changes
+// and logins at once, while connections are cut and clients give up.
+func TestHistories_areLinearizable(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		window time.Duration
+		faults int
+	}{
+		{"postgres/whole network", 90 * time.Second, 0},
+		{"postgres/short retry window", 300 * time.Millisecond, 0},
+		{"postgres/broken connections", 90 * time.Second, 150},
+		{"postgres/broken connections and a short window", 300 * time.Millisecond, 150},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			database := database(t)
+			s := setting{rules: rules{window: c.window, outages: c.faults > 0}, faults: c.faults, impatient: 0.06}
+			for range 3 {
+				url := database
+				if c.faults > 0 {
+					p := faultproxy.New(t, database)
+					s.proxies = append(s.proxies, p)
+					url = p.URL
+				}
+				s.nodes = append(s.nodes, start(t, plan{database: url, dir: t.TempDir(), conns: 12, window: c.window, apart: database}))
+			}
+			s.prove(t)
+		})
+	}
+	for _, c := range []struct {
+		name   string
+		window time.Duration
+	}{
+		{"sqlite/long retry window", 90 * time.Second},
+		{"sqlite/short retry window", 300 * time.Millisecond},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := setting{rules: rules{window: c.window}, impatient: 0.06}
+			s.nodes = []*node{start(t, plan{dir: t.TempDir(), window: c.window})}
+			s.prove(t)
+		})
+	}
+}
+
+func (s setting) prove(t *testing.T) {
+	seed := provetest.Seed(t)
+	client := newHTTP(t)
+	histories, operations, unknown := 0, 0, 0
+	for round := range roundsAtOne * provetest.Effort(t) {
+		stories := make([]*story, usersAtOnce)
+		var all sync.WaitGroup
+		for i := range stories {
+			all.Go(func() { stories[i] = tell(t, s.nodes, client, fmt.Sprintf("u%d-%d@example.com", round, i)) })
+		}
+		all.Wait()
+		if t.Failed() {
+			return
+		}
+		s.arm(seed + uint64(round))
+		for i, story := range stories {
+			for c := range clients {
+				all.Go(func() {
+					dice := provetest.Dice(seed, (round*usersAtOnce+i)*clients+c)
+					for range actsOfClient {
+						story.act(c+1, dice, s.impatient)
+					}
+				})
+			}
+		}
+		all.Wait()
+		s.disarm()
+		for _, story := range stories {
+			all.Go(func() { story.close(s.nodes[0]) })
+		}
+		all.Wait()
+		for _, story := range stories {
+			histories++
+			operations += len(story.ops)
+			for _, op := range story.ops {
+				if op.Output.(output).unknown {
+					unknown++
+				}
+			}
+			rules := s.rules
+			rules.outages = rules.outages || s.complaints() > 0
+			rules.check(t, story)
+		}
+		if t.Failed() {
+			return
+		}
+	}
+	if !s.rules.outages && s.complaints() == 0 {
+		provetest.Figure(t, "histories checked without an outage in them", histories)
+	}
+	provetest.Figure(t, "histories checked", histories)
+	provetest.Figure(t, "operations in them", operations)
+	provetest.Figure(t, "operations without an answer", unknown)
+	for _, p := range s.proxies {
+		provetest.Figures(t, "faults at random messages", p.Injected())
+	}
+	auditAll(t, s.engine())
+}
+
+func (s setting) complaints() (n int64) {
+	for _, node := range s.nodes {
+		n += node.complaints.Load()
+	}
+	return n
+}
+
+func (s setting) engine() store.Engine { return s.nodes[0].in.Engine }
+
+// check fails the test unless the model could have answered as the server did.
+func (r rules) check(t *testing.T, s *story) {
+	t.Helper()
+	switch porcupine.CheckOperationsTimeout(r.model(), torn(s.ops), 2*time.Minute) {
+	case porcupine.Ok:
+	case porcupine.Illegal:
+		t.Errorf("%s: no order of these operations agrees with refresh.Judge:\n%s", s.email, spell(s.ops))
+	default:
+		t.Errorf("%s: undecided within two minutes:\n%s", s.email, spell(s.ops))
+	}
+}
+
+func spell(ops []porcupine.Operation) string {
+	ops = slices.Clone(ops)
+	slices.SortFunc(ops, func(a, b porcupine.Operation) int { return int(a.Call - b.Call) })
+	var b strings.Builder
+	for _, op := range ops {
+		until := "never"
+		if op.Return != never {
+			until = time.Duration(op.Return).String()
+		}
+		fmt.Fprintf(&b, "%d: %s to %s: %v: %v\n", op.ClientId, time.Duration(op.Call), until, op.Input, op.Output)
+	}
+	return b.String()
+}
+
+// arm has messages suffer at random.
+func (s setting) arm(seed uint64) {
+	for i, p := range s.proxies {
+		dice := provetest.Dice(seed, -1-i)
+		p.Arm(func(m faultproxy.Message) faultproxy.Act {
+			if m.Kind == 0 || m.Label == "startup" || dice.IntN(s.faults) > 0 {
+				return faultproxy.Act{}
+			}
+			return anyFault(dice, m.Direction)
+		})
+	}
+}
+
+func (s setting) disarm() {
+	for _, p := range s.proxies {
+		p.Arm(nil)
+	}
+}
+
+func anyFault(dice *rand.Rand, d faultproxy.Direction) faultproxy.Act {
+	acts := []faultproxy.Act{
+		faultproxy.Cut(), faultproxy.Cut(), faultproxy.Fatal("57P01"), faultproxy.Delay(time.Duration(dice.IntN(50)) * time.Millisecond),
+	}
+	if d == faultproxy.ToServer {
+		acts = append(acts, faultproxy.CutAfter(), faultproxy.Fail("40001"), faultproxy.Fail("40P01"), faultproxy.Fail("25006"))
+	} else {
+		acts = append(acts, faultproxy.Warn())
+	}
+	return acts[dice.IntN(len(acts))]
+}

@@ -1,0 +1,85 @@
+package provetest
+
+import (
+	"context"
+	crand "crypto/rand"
+	"fmt"
+	"net/http"
+	"time"
+)
+
+// Holder is a well-behaved client of one session. It makes a new key for each
+// refresh, and after a broken connection, a timeout or a 5xx it presents the
+// same token with the same key again, at any node, until it has an answer. It
+// is not safe for concurrent use.
+type Holder struct {
+	HTTP *http.Client
+	// Node returns the base URL to ask next.
+	Node func() string
+	// Timeout bounds one attempt, Patience all attempts of one refresh.
+	Timeout, Patience time.Duration
+	// Pause is waited between attempts.
+	Pause time.Duration
+	// Agent is the user agent; the same for the whole life of a device.
+	Agent string
+
+	Token     string
+	Refreshes int // acknowledged
+	Repeats   int // attempts that gave no answer
+	// Last is what the last attempt without an answer said.
+	Last string
+}
+
+// Refresh swaps the token for the next one. An error says that a promise was
+// broken: a refusal, a successor that is not the next generation, or patience
+// at its end.
+func (h *Holder) Refresh(ctx context.Context) error {
+	held, err := Generation(h.Token)
+	if err != nil {
+		return err
+	}
+	key := crand.Text()
+	deadline := time.Now().Add(h.Patience)
+	for {
+		a, err := h.attempt(ctx, key)
+		switch {
+		case err == nil && a.Status == http.StatusOK:
+			next := a.Field("refresh_token")
+			g, err := Generation(next)
+			if err != nil {
+				return err
+			}
+			if g != held+1 {
+				return fmt.Errorf("the successor of generation %d is of generation %d", held, g)
+			}
+			h.Token = next
+			h.Refreshes++
+			return nil
+		case err == nil && a.Status < 500:
+			return fmt.Errorf("a valid token of generation %d was refused after %q: %s", held, h.Last, a)
+		case err == nil:
+			if a.Header.Get("Retry-After") == "" || a.Header.Get("Set-Cookie") != "" {
+				return fmt.Errorf("trouble without Retry-After, or with a cookie: %v %s", a.Header, a)
+			}
+			h.Last = a.String()
+		default:
+			h.Last = err.Error()
+		}
+		h.Repeats++
+		if time.Now().After(deadline) {
+			return fmt.Errorf("no answer for generation %d within %s; the last: %s", held, h.Patience, h.Last)
+		}
+		select {
+		case <-time.After(h.Pause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (h *Holder) attempt(ctx context.Context, key string) (Answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, h.Timeout)
+	defer cancel()
+	return Send(ctx, h.HTTP, http.MethodPost, h.Node()+"/v1/refresh", map[string]string{"refresh_token": h.Token},
+		"Idempotency-Key", key, "User-Agent", h.Agent)
+}

@@ -1,0 +1,77 @@
+package prove
+
+import (
+	crand "crypto/rand"
+	"net/http"
+	"testing"
+
+	"example.com/authserver/internal/refresh"
+	"example.com/authserver/test/prove/faultproxy"
+	"example.com/authserver/test/prove/provetest"
+)
+
+// A commit that PostgreSQL warns of, because it may not have reached the
+// standby, is not acknowledged, though it stands: the answer is 503, and the
+// same request again finds it done.
+func TestCommit_thatMayBeOnOneServerAloneIsNotAcknowledged(t *testing.T) {
+	t.Run("postgres", func(t *testing.T) {
+		l := newLab(t, database(t))
+		token := person(t, l.http, l.url, crand.Text()+"@example.com").Field("refresh_token")
+		if a, err := l.refreshed(token); err != nil || a.Status != http.StatusOK {
+			t.Fatalf("%v %s", err, a)
+		} else {
+			token = a.Field("refresh_token")
+		}
+		key := crand.Text()
+		for _, c := range []struct {
+			name string
+			fits func(faultproxy.Message) bool
+			do   func() (provetest.Answer, error)
+			then int
+			done func(f *refresh.Family) bool
+		}{
+			{
+				"refresh, before its rows", at(faultproxy.ToClient, '2', batch),
+				func() (provetest.Answer, error) { return l.refresh(t.Context(), token, key) }, http.StatusOK,
+				func(f *refresh.Family) bool { return f.Generation == 3 },
+			},
+			{
+				"refresh, before the end of its answer", at(faultproxy.ToClient, 'Z', batch),
+				func() (provetest.Answer, error) { return l.refresh(t.Context(), token, key) }, http.StatusOK,
+				func(f *refresh.Family) bool { return f.Generation == 4 },
+			},
+			{
+				"logout", at(faultproxy.ToClient, 'C', "commit"),
+				func() (provetest.Answer, error) {
+					return provetest.Send(t.Context(), l.http, "POST", l.url+"/v1/logout", map[string]string{"refresh_token": token})
+				}, http.StatusNoContent,
+				func(f *refresh.Family) bool { return f.EndReason == refresh.EndedByLogout },
+			},
+		} {
+			script, met := once(c.fits, faultproxy.Warn())
+			l.proxy.Arm(script)
+			a, err := c.do()
+			if err != nil || a.Status != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" {
+				t.Errorf("%s with a warning: %v %s; want 503 with Retry-After", c.name, err, a)
+			}
+			select {
+			case <-met:
+			default:
+				t.Errorf("%s: no such message", c.name)
+			}
+			l.proxy.Arm(nil)
+			if f := l.family(token); !c.done(f) {
+				t.Errorf("%s with a warning is not in the database, so this test shows nothing: %+v", c.name, f)
+			}
+			again, err := patiently(c.do)
+			if err != nil || again.Status != c.then {
+				t.Errorf("%s again: %v %s; want %d", c.name, err, again, c.then)
+			}
+			if next := again.Field("refresh_token"); next != "" {
+				l.wantNext(token, again)
+				token, key = next, crand.Text()
+			}
+		}
+		auditAll(t, l.in.Engine)
+	})
+}
