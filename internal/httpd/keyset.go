@@ -121,12 +121,9 @@ func (k *keySet) headers(set keys.JWKS) []line {
 // requestID is unique as any other, but counts instead of asking for
 // randomness.
 func (k *keySet) requestID() string {
+	var id [20]byte
 	n := k.count.Add(1)
-	var b [4]byte
-	for i := range b {
-		b[i] = byte(n >> (24 - 8*i))
-	}
-	return k.prefix + hex.EncodeToString(b[:])
+	return string(hex.AppendEncode(append(id[:0], k.prefix...), []byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}))
 }
 
 // matches is the weak comparison of RFC 9110 section 13.1.2. No ETag of ours

@@ -158,6 +158,7 @@ type JWKS struct {
 	// ChangedAt is when a signing key was last published or revoked: of two
 	// sets the one that knows more has the later instant.
 	ChangedAt time.Time
+	At        time.Time // the store's clock when it was asked for
 }
 
 // rendering is the key set between two changes by the clock.
@@ -174,10 +175,12 @@ func (r *Ring) JWKS() (JWKS, error) {
 	if s == nil {
 		return JWKS{}, r.trouble(errNotRead)
 	}
-	set := s.set(r.clock().Add(s.offset))
+	now := r.clock().Add(s.offset)
+	set := s.set(now)
 	if set.Body == nil {
 		return JWKS{}, r.trouble(errors.New("no key stands in the key set"))
 	}
+	set.At = now
 	return set, nil
 }
 

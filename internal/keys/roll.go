@@ -87,7 +87,7 @@ func NewRoll(ring *Ring, store VerifierStore) *Roll {
 // must be cleaned, got the set or was told that it holds it. It never blocks.
 func (r *Roll) Saw(from netip.Addr, userAgent string, set JWKS) {
 	who := reader{limit.District(from), userAgent}
-	at, got := r.ring.Now().UnixMilli(), r.gotten(set)
+	at, got := set.At.UnixMilli(), r.gotten(set)
 	if e := (*r.known.Load())[who]; e != nil {
 		e.note(got, at)
 		return

@@ -81,13 +81,13 @@ func TestRoll_writesWhatMovedAndNoMore(t *testing.T) {
 		t.Fatalf("rows %v", s.rows)
 	}
 	d.move(touchEvery - time.Second)
-	r.Saw(pod, "svc/1", set)
+	r.Saw(pod, "svc/1", d.set(t))
 	settle(t, r)
 	if s.writes != 1 {
 		t.Errorf("%d writes for the same set within a minute, want 1", s.writes)
 	}
 	d.move(time.Second)
-	r.Saw(pod, "svc/1", set)
+	r.Saw(pod, "svc/1", d.set(t))
 	settle(t, r)
 	if v = s.rows[[2]string{"10.1.2.3", "svc/1"}]; s.writes != 2 || !v.FetchedAt.Equal(d.now()) {
 		t.Errorf("after a minute: %d writes, %v", s.writes, v)
@@ -139,8 +139,9 @@ func TestRoll_isBoundedAndTheLongestUnseenGoes(t *testing.T) {
 	}
 	r.drain()
 	d.move(2 * time.Second)
-	r.Saw(pod, "made up 0", set) // seen again
-	d.move(time.Hour)            // and new ones are admitted again
+	r.Saw(pod, "made up 0", d.set(t)) // seen again
+	d.move(time.Hour)                 // and new ones are admitted again
+	set = d.set(t)
 	r.Saw(pod, "late", set)
 	settle(t, r)
 	known := *r.known.Load()
@@ -170,7 +171,7 @@ func TestRoll_aKnownVerifierCostsNoMemory(t *testing.T) {
 	set := d.set(t)
 	r.Saw(pod, "svc/1", set)
 	r.drain()
-	if n := testing.AllocsPerRun(100, func() { d.move(time.Second); r.Saw(pod, "svc/1", set) }); n > 0 {
+	if n := testing.AllocsPerRun(100, func() { set.At = set.At.Add(time.Second); r.Saw(pod, "svc/1", set) }); n > 0 {
 		t.Errorf("it allocates %.0f times", n)
 	}
 }
