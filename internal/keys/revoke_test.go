@@ -134,3 +134,37 @@ func TestRevoke_erasesInTheSameChangeAndBringsNobodyBack(t *testing.T) {
 		t.Fatalf("back to a revoked or a gone key: %v", err)
 	}
 }
+
+// Verifiers hear of a revocation from a key that they hold.
+func TestHerald_whileNobodyHoldsTheNewKeyAnOlderOneSpeaks(t *testing.T) {
+	p := quick()
+	p.Algorithms = []Algorithm{ES256, EdDSA}
+	d := open4test(t, p)
+	speaks := func() string {
+		t.Helper()
+		kid, method, signer, err := d.ring.Herald()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, public, ok := d.ring.Public(kid); !ok || !fits(Algorithm(method.Alg()), public) || !fits(Algorithm(method.Alg()), signer.Public()) {
+			t.Fatalf("kid %s with %s is not in the key set", kid, method.Alg())
+		}
+		return kid
+	}
+	first, other := d.signing(t, ES256), d.signing(t, EdDSA)
+	if speaks() != first {
+		t.Error("keys of one age: not the default one speaks")
+	}
+	d.after(t, time.Hour)
+	if _, err := d.custodian.Revoke(t.Context(), operator, first, false); err != nil {
+		t.Fatal(err)
+	}
+	d.after(t, 0)
+	if kid := speaks(); kid != other {
+		t.Errorf("after an emergency without a standby %s speaks, want the one that verifiers hold", kid)
+	}
+	d.after(t, heraldAge)
+	if kid := speaks(); kid != d.signing(t, ES256) || kid == first {
+		t.Errorf("two minutes later %s speaks, want the default one", kid)
+	}
+}

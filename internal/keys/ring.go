@@ -123,6 +123,34 @@ func (r *Ring) Signer(alg Algorithm) (kid string, method jwt.SigningMethod, key 
 	return h.Key.KID, h.method, h.signer, nil
 }
 
+// heraldAge is how long a key has to be published before news are signed with
+// it alone: verifiers that meet its kid have fetched the key set by then.
+const heraldAge = 2 * time.Minute
+
+// Herald returns the key that news for verifiers are signed with, such as that
+// a key was revoked: the default one. Where that was made a moment ago, because
+// there was no standby, no verifier holds it yet and would believe nothing that
+// it signs; then it is the active key that has been published longest. An error
+// is trouble (503), as of Signer.
+func (r *Ring) Herald() (kid string, method jwt.SigningMethod, key crypto.Signer, err error) {
+	kid, method, key, err = r.Signer("")
+	if err != nil {
+		return "", nil, nil, err
+	}
+	s := r.current.Load()
+	h := s.byKID[kid]
+	now := r.clock().Add(s.offset)
+	if h == nil || now.Sub(h.Key.PublishedAt) >= heraldAge {
+		return kid, method, key, nil
+	}
+	for _, other := range s.signing {
+		if other.State(now) == Active && other.Key.PublishedAt.Before(h.Key.PublishedAt) {
+			h = other
+		}
+	}
+	return h.Key.KID, h.method, h.signer, nil
+}
+
 // ActiveRoot returns the refresh root key that new tokens are made under. An
 // error is trouble (503).
 func (r *Ring) ActiveRoot() (number uint8, key secret.Bytes, err error) {

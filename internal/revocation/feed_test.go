@@ -72,7 +72,7 @@ type oneKey struct {
 	err    error
 }
 
-func (k *oneKey) Signer(keys.Algorithm) (string, jwt.SigningMethod, crypto.Signer, error) {
+func (k *oneKey) Herald() (string, jwt.SigningMethod, crypto.Signer, error) {
 	k.signed++
 	return "kid-1", keys.MethodOf(keys.ES256), k.key, k.err
 }

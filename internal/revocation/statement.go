@@ -12,7 +12,6 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"example.com/authserver/internal/fault"
-	"example.com/authserver/internal/keys"
 )
 
 // Type is the typ header of a statement: no token of another kind passes for
@@ -43,15 +42,14 @@ type Statement struct {
 
 // Signing is the part of the key ring that signs.
 type Signing interface {
-	// Signer returns the active key of an algorithm, "" for the default one. An
-	// error is trouble: the ring is too old to sign with.
-	Signer(alg keys.Algorithm) (kid string, method jwt.SigningMethod, key crypto.Signer, err error)
+	// Herald returns a key that verifiers hold. An error is trouble: the ring is
+	// too old to sign with.
+	Herald() (kid string, method jwt.SigningMethod, key crypto.Signer, err error)
 }
 
-// sign returns claims as a compact JWS of the given type, under the default
-// algorithm. Errors are trouble.
+// sign returns claims as a compact JWS of the given type. Errors are trouble.
 func sign(with Signing, typ string, claims any) (string, error) {
-	kid, method, key, err := with.Signer("")
+	kid, method, key, err := with.Herald()
 	if err != nil {
 		return "", err
 	}
