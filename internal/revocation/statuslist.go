@@ -113,8 +113,10 @@ func (f *Feed) List(list int64) (SignedList, error) {
 	if err != nil {
 		return SignedList{}, err
 	}
-	sum := sha256.Sum256(append(bits, uri...))
-	l := SignedList{JWS: jws, ETag: `W/"` + hex.EncodeToString(sum[:12]) + `"`}
+	sum := sha256.New()
+	sum.Write(bits)
+	sum.Write([]byte(uri))
+	l := SignedList{JWS: jws, ETag: `W/"` + hex.EncodeToString(sum.Sum(nil)[:12]) + `"`}
 	s.lists[list] = l
 	return l, nil
 }
