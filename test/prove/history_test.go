@@ -32,7 +32,6 @@ type story struct {
 	holdings  []*holding
 	passwords int // made up so far; the one that is right may be another
 	right     int // as far as anybody was told
-	tokens    map[string]bool
 }
 
 // holding is what is known of one family.

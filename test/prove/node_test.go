@@ -5,7 +5,6 @@ package prove
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -97,7 +96,7 @@ func settings(t testing.TB, p plan) *config.Config {
 func start(t testing.TB, p plan) *node {
 	t.Helper()
 	complaints := &atomic.Int64{}
-	log := slog.New(listener{slog.NewJSONHandler(io.Discard, nil), complaints})
+	log := slog.New(listener{slog.DiscardHandler, complaints})
 	in, err := app.Open(t.Context(), settings(t, p), app.ToServe)
 	if err != nil {
 		t.Fatal(err)

@@ -41,12 +41,11 @@ func TestFaults_aConnectionThatGoesSilent(t *testing.T) {
 	t.Run("postgres", func(t *testing.T) {
 		database := database(t)
 		type scene struct {
-			name    string
-			fits    func(faultproxy.Message) bool
-			logout  bool
-			l       *lab
-			token   string
-			outcome string
+			name   string
+			fits   func(faultproxy.Message) bool
+			logout bool
+			l      *lab
+			token  string
 		}
 		scenes := []*scene{
 			{name: "the statement", fits: at(faultproxy.ToServer, 'B', batch)},
