@@ -28,6 +28,7 @@ type conn struct {
 	failing  string            // SQLSTATE that the next error is to carry
 	hideDone bool              // the next CommandComplete is of the proxy's own ROLLBACK
 	muted    bool
+	backend  uint32 // its process id, once it has told
 }
 
 func newConn(p *Proxy, client, server net.Conn) *conn {
@@ -163,6 +164,9 @@ func (c *conn) pass(w io.Writer, f frame, d Direction) error {
 	case cut:
 		return errCut
 	case cutPast:
+		c.mu.Lock()
+		c.muted = true // the answer may be quicker than the cut
+		c.mu.Unlock()
 		if err := c.write(w, f, d); err != nil {
 			return err
 		}
@@ -279,9 +283,27 @@ func (c *conn) write(w io.Writer, f frame, d Direction) error {
 		if f, drop = c.disguise(f); drop {
 			return nil
 		}
+		c.trace(f)
 	}
 	_, err := w.Write(f.raw)
 	return err
+}
+
+// trace notes which backend this is and when it is ready for the first time.
+func (c *conn) trace(f frame) {
+	switch {
+	case f.kind == 'K' && len(f.body()) >= 4:
+		c.mu.Lock()
+		c.backend = binary.BigEndian.Uint32(f.body())
+		c.mu.Unlock()
+	case f.kind == 'Z':
+		c.mu.Lock()
+		backend := c.backend
+		c.mu.Unlock()
+		c.proxy.mu.Lock()
+		c.proxy.working[backend] = true
+		c.proxy.mu.Unlock()
+	}
 }
 
 func (c *conn) disguise(f frame) (_ frame, drop bool) {

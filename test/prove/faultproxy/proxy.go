@@ -33,6 +33,7 @@ type Proxy struct {
 	conns    map[*conn]struct{}
 	count    int
 	cancels  int
+	working  map[uint32]bool // backends that were once ready for a query
 	injected map[string]int
 	closed   bool
 	all      sync.WaitGroup
@@ -50,7 +51,7 @@ func New(t testing.TB, server string) *Proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Proxy{behind: u.Host, listener: listener, conns: map[*conn]struct{}{}, injected: map[string]int{}}
+	p := &Proxy{behind: u.Host, listener: listener, conns: map[*conn]struct{}{}, working: map[uint32]bool{}, injected: map[string]int{}}
 	u.Host = listener.Addr().String()
 	p.URL = u.String()
 	p.all.Go(p.accept)
@@ -81,7 +82,9 @@ func (p *Proxy) Injected() map[string]int {
 	return maps.Clone(p.injected)
 }
 
-// Cancels is how many cancel requests came.
+// Cancels is how many cancel requests came for connections that were made. One
+// that breaks while it is being made has nothing to cancel, and pgx sends a
+// request all the same.
 func (p *Proxy) Cancels() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -143,7 +146,9 @@ func (p *Proxy) serve(client net.Conn) {
 	defer server.Close()
 	if binary.BigEndian.Uint32(hello[4:]) == cancelRequest {
 		p.mu.Lock()
-		p.cancels++
+		if len(hello) >= 12 && p.working[binary.BigEndian.Uint32(hello[8:])] {
+			p.cancels++
+		}
 		p.mu.Unlock()
 		if _, err := server.Write(hello); err == nil {
 			_, _ = io.Copy(client, server) // ends when the server has read it
