@@ -37,7 +37,7 @@ hidden byte q_position;
 hidden byte q_window;	/* the head is younger than the retry window */
 hidden byte q_foreign;	/* the sender is not that of the rotation that made the head */
 hidden byte q_key;
-hidden byte q_seen;	/* this generation saw a foreign unproven replay */
+hidden byte q_seen;	/* this generation saw a foreign replay, unproven or proven by a retry key */
 hidden byte q_streak;	/* generations in a row before this one that did, at most 2 */
 hidden byte q_late;
 hidden byte q_enforce;	/* the lock-step rule ends the family, rather than reports */
@@ -77,7 +77,8 @@ inline judge() {
 	:: else -> if
 	:: q_proof == BYKEY -> o_row = 8
 	:: else -> if
-	:: q_position == PREVIOUS && (q_proof == BYSECRET || q_key == FRESH) -> o_row = 9
+	:: q_position == PREVIOUS && (q_proof == BYSECRET || q_key == FRESH) ->
+		o_row = 9; o_marks = (q_proof != BYSECRET && q_foreign && !q_seen)
 	:: else -> if
 	:: q_position == PREVIOUS && q_window && !(LOCKSTEP && q_enforce) ->
 		o_row = 10; o_marks = (q_foreign && !q_seen)

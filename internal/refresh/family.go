@@ -160,7 +160,7 @@ type Family struct {
 	UsedAt        time.Time
 	RetryKey      RetryKey // of the rotation that made the head
 	KeyFresh      bool     // RetryKey differs from the one before
-	ForeignSeen   bool     // this generation saw a foreign unproven replay
+	ForeignSeen   bool     // this generation saw a foreign replay that no key and no secret proved
 	ForeignStreak int16    // how many generations in a row did before this one
 	LateAt        time.Time
 

@@ -168,6 +168,13 @@ func Judge(f *Family, a Attempt, now time.Time, p Policy) Outcome {
 	case previous && f.Binding == ToClient: // proven above, and not by a key
 		return out.is(9, Replayed, ReasonBySecret, provenEvents(foreign)...)
 	case previous && f.KeyFresh && secret.Equal(a.RetryKey[:], f.RetryKey[:]):
+		// It is answered whatever the streak, but a foreign one counts towards it: a
+		// thief who knows a key that its owner sends always would otherwise make it
+		// look fresh every second time, and share the family for ever.
+		if foreign && !f.ForeignSeen {
+			out.Next.ForeignSeen = true
+			out.Writes = true
+		}
 		return out.is(9, Replayed, ReasonByRetryKey, provenEvents(foreign)...)
 
 	case previous && inWindow && lockStep && p.LockStep == EnforceLockStep:

@@ -248,7 +248,8 @@ func judgments() []judgment {
 		{name: "predecessor proven by secret, foreign, in a streak", generation: 4, at: second, given: g(bound(ToClient), proof(bySecret), onAttempt(foreign), streak(2)), row: 9, verdict: Replayed, reason: ReasonBySecret, events: []audit.Kind{audit.FamilyProven}},
 		{name: "predecessor with the fresh retry key", generation: 4, at: second, given: g(onFamily(fresh), onAttempt(withKey)), row: 9, verdict: Replayed, reason: ReasonByRetryKey},
 		{name: "predecessor with the fresh retry key, days after", generation: 4, at: 9 * day, given: g(onFamily(fresh), onAttempt(withKey)), row: 9, verdict: Replayed, reason: ReasonByRetryKey},
-		{name: "predecessor with the fresh retry key, foreign", generation: 4, at: second, given: g(onFamily(fresh), onAttempt(withKey), onAttempt(foreign), streak(2)), row: 9, verdict: Replayed, reason: ReasonByRetryKey, events: []audit.Kind{audit.FamilyProven}},
+		{name: "predecessor with the fresh retry key, foreign", generation: 4, at: second, given: g(onFamily(fresh), onAttempt(withKey), onAttempt(foreign), streak(2)), row: 9, verdict: Replayed, reason: ReasonByRetryKey, events: []audit.Kind{audit.FamilyProven}, changes: seen},
+		{name: "predecessor with the fresh retry key, foreign, once more", generation: 4, at: second, given: g(onFamily(fresh), onAttempt(withKey), onAttempt(foreign), onFamily(seen)), row: 9, verdict: Replayed, reason: ReasonByRetryKey, events: []audit.Kind{audit.FamilyProven}},
 
 		// Row 10.
 		{name: "predecessor at once", generation: 4, row: 10, verdict: Replayed, reason: ReasonWindow},

@@ -207,3 +207,27 @@ func TestStory_workersThatShareAKeyNeverKillEachOther(t *testing.T) {
 		w.family, workers[i] = out.Next, out.Next.Generation
 	}
 }
+
+// A client that always sends the same retry key is still told apart from a
+// thief who knows the key and uses it every second time, so that it looks fresh.
+func TestStory_aThiefWhoKnowsAConstantRetryKey(t *testing.T) {
+	w := newWorld(t)
+	constant := RetryKey{1}
+	victim, thief := &device{sender: phone, holds: 5, key: constant}, &device{sender: stranger, holds: 5}
+	for round := range 10 {
+		thief.key = RetryKey{}
+		if round%2 == 1 {
+			thief.key = constant
+		}
+		for _, who := range []*device{thief, victim} {
+			w.now = w.now.Add(10 * second)
+			if w.present(who); !w.family.EndedAt.IsZero() {
+				if round > 4 {
+					t.Errorf("the two shared %d generations, want 4 at most", round)
+				}
+				return
+			}
+		}
+	}
+	t.Error("thief and victim share the family without end")
+}
