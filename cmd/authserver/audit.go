@@ -90,6 +90,9 @@ func (c *auditList) Run(e *environment) error {
 	if kind != "" && !slices.Contains(audit.Kinds(), kind) {
 		return usageError(fmt.Errorf("--kind is %q; want one of %s", c.Kind, join(audit.Kinds())))
 	}
+	if c.Limit < 1 || c.Limit > 1000 {
+		return usageError(fmt.Errorf("--limit is %d; want 1 to 1000", c.Limit))
+	}
 	in, err := e.open(app.ToOperate)
 	if err != nil {
 		return err

@@ -37,10 +37,11 @@ func TestRun_wrongCommandLines(t *testing.T) {
 		says []string
 	}{
 		{"keys revoke " + dashed + " --dry-run", exitNotFound, []string{"a database that a server has made"}},
-		{"keys rotate --bakc", exitUsage, []string{"--bakc", "hint:  authserver keys rotate --help"}},
+		{"keys rotate --backwards", exitUsage, []string{"--backwards", "hint:  authserver keys rotate --help"}},
 		{"keys rotate --at tomorrow", exitUsage, []string{"--at", `"tomorrow"`, "want an instant like 20", "hint:  authserver keys rotate --help"}},
 		{"keys rotate FOO", exitUsage, []string{"hint:  authserver keys rotate --help"}},
 		{"audit list --kind nonsense", exitUsage, []string{`"nonsense"`, "refresh.reused", "hint:  authserver audit list --help"}},
+		{"audit --limit 1001", exitUsage, []string{"want 1 to 1000", "hint:  authserver audit list --help"}},
 		{"users", exitUsage, []string{"hint:  authserver users --help"}},
 		{"users show zed", exitUsage, []string{"hint:  authserver users show --help"}},
 		{"serv", exitUsage, []string{"hint:  authserver --help"}},
