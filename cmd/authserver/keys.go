@@ -194,6 +194,9 @@ func (c *keysRotate) Run(e *environment) error {
 				r.KID = k.KID
 			}
 		}
+		if !c.At.IsZero() && r.From.After(c.At) {
+			e.say("%s signs from %s and not from %s: verifiers must hold its key before", r.Algorithm, instant(r.From), instant(c.At))
+		}
 		views[i] = view{string(r.Algorithm), r.Number, r.KID, instant(r.From), r.Published}
 	}
 	if seen := evidence.Newest + evidence.Older; seen > 0 && !c.Refresh {
