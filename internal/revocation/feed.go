@@ -57,6 +57,7 @@ type Feed struct {
 	readAt  atomic.Int64 // of the store's clock, in nanoseconds since 1970; 0 before the first read
 	indexes atomic.Int64 // the greatest status index that was handed out
 	reading sync.Mutex   // one read at a time
+	doubted bool         // under reading: the last read failed, so this store may be another one
 }
 
 // snapshot is what was read. Nothing but its cache changes.
@@ -105,6 +106,7 @@ func (f *Feed) Read(ctx context.Context) error {
 	defer f.reading.Unlock()
 	begun := time.Now()
 	err := f.read(ctx)
+	f.doubted = err != nil
 	if ctx.Err() == nil {
 		f.observer.FeedRead(time.Since(begun), err)
 	}
@@ -114,6 +116,11 @@ func (f *Feed) Read(ctx context.Context) error {
 func (f *Feed) read(ctx context.Context) error {
 	held := f.current.Load()
 	next := &snapshot{entries: held.entries, newest: held.newest, era: held.era}
+	if f.doubted {
+		// After a failover to a store that lost its last commits other nodes may
+		// have given the lost numbers again, and more: the newest one tells nothing.
+		next = &snapshot{era: held.era}
+	}
 	for {
 		page, err := f.store.Read(ctx, next.newest, pageSize)
 		if err != nil {
@@ -130,7 +137,10 @@ func (f *Feed) read(ctx context.Context) error {
 		if page.More {
 			continue
 		}
-		if slices.ContainsFunc(next.entries, func(e Entry) bool { return e.Kind == Key && e.Seq > held.newest }) {
+		if f.doubted && !next.leadsOnFrom(held, page.Now.Unix()) {
+			next.era = held.era + 1
+		}
+		if slices.ContainsFunc(next.entries, func(e Entry) bool { return e.Kind == Key && (e.Seq > held.newest || next.era != held.era) }) {
 			// Whoever hears of a revoked key fetches the key set at once, and must
 			// find it without that key. A node that cannot read its ring tells all
 			// the same: it is the key that must go, the successor can wait.
@@ -140,6 +150,17 @@ func (f *Feed) read(ctx context.Context) error {
 		f.swap(held, next, page.Now)
 		return nil
 	}
+}
+
+// leadsOnFrom reports whether a snapshot holds whatever another one held under
+// the same numbers. Those that pass at this moment do not count: each side may
+// have dropped them.
+func (s *snapshot) leadsOnFrom(held *snapshot, now int64) bool {
+	if s.newest < held.newest {
+		return false
+	}
+	theirs, ours := living(held.entries, now+1), living(s.entries, now+1)
+	return len(theirs) <= len(ours) && slices.Equal(theirs, ours[:len(theirs)])
 }
 
 // swap puts a snapshot in place of another and wakes who waits for news. The

@@ -251,6 +251,39 @@ func TestFeed_aStoreThatWasSetBackIsToldAsASnapshot(t *testing.T) {
 	}
 }
 
+// After a failover that lost commits, other nodes may give the lost numbers again
+// before this one reads: to it the newest number never went back.
+func TestFeed_numbersThatWereGivenAgainDuringAnOutageAreTold(t *testing.T) {
+	n := newNode(t)
+	n.store.set(6, nil)
+	n.read()
+	at, more := n.At()
+	n.store.set(6, errors.New("no answer"))
+	if n.Read(t.Context()) == nil {
+		t.Fatal("no error")
+	}
+	n.store.set(8, nil)
+	other := revocation.IDOf(revocation.User, "eve")
+	n.store.entries[4].Kind, n.store.entries[4].ID = revocation.User, other // 5 was lost and given again
+	n.read()
+	<-more
+	c := n.claims(n.Since(at))
+	if c.After != 0 || len(c.Entries) != 8 || c.Entries[4].ID != other {
+		t.Errorf("a reader at 6 of before is told %+v", c)
+	}
+
+	// An outage that lost nothing is no reason to tell everything again.
+	at, _ = n.At()
+	n.store.err = errors.New("no answer")
+	_ = n.Read(t.Context())
+	n.store.set(9, nil)
+	n.store.entries[4].Kind, n.store.entries[4].ID = revocation.User, other
+	n.read()
+	if c := n.claims(n.Since(at)); c.After != 8 || !cmp.Equal(numbers(c), []int64{9}) {
+		t.Errorf("a reader at 8 is told %+v", c)
+	}
+}
+
 func TestFeed_nodesThatHoldTheSameHaveOneETag(t *testing.T) {
 	a, b := newNode(t), newNode(t)
 	a.store.set(5, nil)
