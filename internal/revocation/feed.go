@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/bits"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -77,6 +78,23 @@ type snapshot struct {
 
 // mostSigned bounds the statements that are kept for one second.
 const mostSigned = 1024
+
+// exactly is how far behind the newest number a delta begins where it was asked
+// for.
+const exactly = 256
+
+// beginOf returns where a delta begins that was asked for after a number: there,
+// or a good deal before it where the reader is far behind, who leaves out what it
+// has. Everybody may ask, after any number: without this each question would be
+// a statement of its own, of megabytes after a mass revocation.
+func beginOf(after, newest int64) int64 {
+	behind := newest - after
+	if behind <= exactly {
+		return after
+	}
+	step := int64(1) << (bits.Len64(uint64(behind)) - 3)
+	return after - after%step
+}
 
 // NewFeed returns a feed that has read nothing yet. clock is the store's clock
 // as this node knows it.
@@ -193,8 +211,9 @@ func living(entries []Entry, now int64) []Entry {
 var errNeverRead = errors.New("the revocation feed was not read yet")
 
 // Statement returns what is above a number, signed: a delta, or a snapshot
-// where after is 0 or above the newest number. Equal questions of one second
-// are signed once. Errors are trouble (503): this node may not sign now, or it
+// where after is 0 or above the newest number. The delta of who is far behind
+// begins earlier than was asked, perhaps with a snapshot. Equal questions of one
+// second are signed once. Errors are trouble (503): this node may not sign now, or it
 // never read the feed.
 func (f *Feed) Statement(after int64) (Statement, error) {
 	return f.statement(f.current.Load(), after)
@@ -208,6 +227,7 @@ func (f *Feed) statement(s *snapshot, after int64) (Statement, error) {
 	if after > s.newest {
 		after = 0
 	}
+	after = beginOf(after, s.newest)
 	iat := time.Unix(0, readAt).Unix()
 	s.mu.Lock()
 	defer s.mu.Unlock()

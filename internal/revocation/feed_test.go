@@ -172,6 +172,33 @@ func TestFeed_pagesBecomeOneSnapshot(t *testing.T) {
 	}
 }
 
+// Whoever asks after every number there is costs no statement for each of them.
+func TestFeed_whoIsFarBehindSharesAStatement(t *testing.T) {
+	const most = 4000
+	n := newNode(t)
+	n.store.limit = most
+	n.store.set(most, nil)
+	n.read()
+	told := map[string]revocation.Claims{}
+	for after := range int64(most + 1) {
+		st, err := n.Statement(after)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, known := told[st.JWS]; !known {
+			told[st.JWS] = n.claims(st, nil)
+		}
+		c := told[st.JWS]
+		begins := c.After <= after && len(c.Entries) == int(most-c.After) && (len(c.Entries) == 0 || c.Entries[0].Seq == c.After+1)
+		if !begins || c.Seq != most || most-after <= 256 && c.After != after || most-c.After > 2*(most-after) {
+			t.Fatalf("after %d: %d entries after %d", after, len(c.Entries), c.After)
+		}
+	}
+	if n.key.signed > 256+32 {
+		t.Errorf("signed %d times", n.key.signed)
+	}
+}
+
 func TestFeed_troubleLeavesWhatIsHeld(t *testing.T) {
 	n := newNode(t)
 	n.store.set(2, nil)
