@@ -157,7 +157,8 @@ type heard struct {
 
 // hear takes an event. A server that says that it is alive confirms what is
 // held, once a statement has shown that this is the feed. Other comments, be
-// they of a server that cannot read its store or of a proxy, confirm nothing.
+// they of a server that cannot read its store or of a proxy, confirm nothing,
+// and with one of them a stream ends whose feed is lost.
 func (o *follower) hear(h heard) error {
 	switch {
 	case h.err != nil:
@@ -168,6 +169,9 @@ func (o *follower) hear(h heard) error {
 	case h.event.comment != "" && o.streaming.Load():
 		err := fmt.Errorf("the server says %s", brief(h.event.comment))
 		o.trouble.Store(&err)
+		if o.lost() {
+			return err // another node may know what this one cannot read
+		}
 		return nil
 	case h.event.data == "" || h.event.name != "revocations":
 		return nil
@@ -181,7 +185,9 @@ func (o *follower) hear(h heard) error {
 		return nil
 	}
 	// The first one comes at once, also from a server that knows nothing new.
-	o.trouble.Store(nil)
+	if !o.lost() {
+		o.trouble.Store(nil)
+	}
 	o.tell()
 	return nil
 }

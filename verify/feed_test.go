@@ -3,10 +3,12 @@ package verify_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -344,6 +346,74 @@ func TestFeed_aServerWithAStaleStoreIsLost(t *testing.T) {
 			})
 		})
 	}
+}
+
+// cutOff brings requests to an issuer. Once its node is cut off from the store,
+// the stream that is open tells nothing but that; whatever is asked after that
+// comes to another node.
+type cutOff struct {
+	http.RoundTripper
+	now     chan struct{} // closed when it happens
+	streams atomic.Int32
+}
+
+func (c *cutOff) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := c.RoundTripper.RoundTrip(r)
+	if err != nil || r.Header.Get("Accept") != "text/event-stream" || c.streams.Add(1) > 1 {
+		return resp, err
+	}
+	theirs, out := resp.Body, (*io.PipeWriter)(nil)
+	resp.Body, out = io.Pipe()
+	go func() {
+		buffer := make([]byte, 4096)
+		for {
+			n, err := theirs.Read(buffer)
+			text := buffer[:n]
+			select {
+			case <-c.now:
+				text = []byte(": stale 11\n\n")
+			default:
+			}
+			if _, failed := out.Write(text); err != nil || failed != nil {
+				_ = out.CloseWithError(err)
+				_ = theirs.Close()
+				return
+			}
+		}
+	}()
+	return resp, nil
+}
+
+// A node that lost its store is not followed for ever: the other nodes know.
+func TestFeed_leavesANodeThatCannotReadItsStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		auth := verifytest.NewInProcess(t)
+		way := &cutOff{RoundTripper: auth.Client().Transport, now: make(chan struct{})}
+		keys := auth.Keys()
+		feed, err := verify.FollowRevocations(verify.FeedConfig{
+			Issuer: auth.URL(), Keys: keys, Client: &http.Client{Transport: way}, SnapshotEvery: time.Hour,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer feed.Close()
+		v := believing(t, auth, keys, feed)
+		ready(t, feed)
+		time.Sleep(15 * time.Second)
+		raw := auth.Mint(verifytest.Token{Audience: ourName, Subject: "eve"})
+		mustVerify(t, v, raw)
+		close(way.now)
+		time.Sleep(time.Second)
+		auth.RevokeUser("eve")
+		time.Sleep(45 * time.Second) // until the feed counts as lost, and one beat more
+		refused(t, v, raw, verify.ErrRevoked)
+		if s := feed.State(); s.Lost() || !s.Streaming {
+			t.Errorf("the state is %+v", s)
+		}
+		if n := way.streams.Load(); n != 2 {
+			t.Errorf("%d streams were opened, want 2", n)
+		}
+	})
 }
 
 func answers503(t *testing.T, v *verify.Verifier, raw string) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/bits"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -57,6 +58,7 @@ type Feed struct {
 	readAt  atomic.Int64 // of the store's clock, in nanoseconds since 1970; 0 before the first read
 	indexes atomic.Int64 // the greatest status index that was handed out
 	reading sync.Mutex   // one read at a time
+	doubted bool         // under reading: the last read failed, so this store may be another one
 }
 
 // snapshot is what was read. Nothing but its cache changes.
@@ -76,6 +78,23 @@ type snapshot struct {
 
 // mostSigned bounds the statements that are kept for one second.
 const mostSigned = 1024
+
+// exactly is how far behind the newest number a delta begins where it was asked
+// for.
+const exactly = 256
+
+// beginOf returns where a delta begins that was asked for after a number: there,
+// or a good deal before it where the reader is far behind, who leaves out what it
+// has. Everybody may ask, after any number: without this each question would be
+// a statement of its own, of megabytes after a mass revocation.
+func beginOf(after, newest int64) int64 {
+	behind := newest - after
+	if behind <= exactly {
+		return after
+	}
+	step := int64(1) << (bits.Len64(uint64(behind)) - 3)
+	return after - after%step
+}
 
 // NewFeed returns a feed that has read nothing yet. clock is the store's clock
 // as this node knows it.
@@ -105,6 +124,7 @@ func (f *Feed) Read(ctx context.Context) error {
 	defer f.reading.Unlock()
 	begun := time.Now()
 	err := f.read(ctx)
+	f.doubted = err != nil
 	if ctx.Err() == nil {
 		f.observer.FeedRead(time.Since(begun), err)
 	}
@@ -114,6 +134,11 @@ func (f *Feed) Read(ctx context.Context) error {
 func (f *Feed) read(ctx context.Context) error {
 	held := f.current.Load()
 	next := &snapshot{entries: held.entries, newest: held.newest, era: held.era}
+	if f.doubted {
+		// After a failover to a store that lost its last commits other nodes may
+		// have given the lost numbers again, and more: the newest one tells nothing.
+		next = &snapshot{era: held.era}
+	}
 	for {
 		page, err := f.store.Read(ctx, next.newest, pageSize)
 		if err != nil {
@@ -130,7 +155,10 @@ func (f *Feed) read(ctx context.Context) error {
 		if page.More {
 			continue
 		}
-		if slices.ContainsFunc(next.entries, func(e Entry) bool { return e.Kind == Key && e.Seq > held.newest }) {
+		if f.doubted && !next.leadsOnFrom(held, page.Now.Unix()) {
+			next.era = held.era + 1
+		}
+		if slices.ContainsFunc(next.entries, func(e Entry) bool { return e.Kind == Key && (e.Seq > held.newest || next.era != held.era) }) {
 			// Whoever hears of a revoked key fetches the key set at once, and must
 			// find it without that key. A node that cannot read its ring tells all
 			// the same: it is the key that must go, the successor can wait.
@@ -140,6 +168,17 @@ func (f *Feed) read(ctx context.Context) error {
 		f.swap(held, next, page.Now)
 		return nil
 	}
+}
+
+// leadsOnFrom reports whether a snapshot holds whatever another one held under
+// the same numbers. Those that pass at this moment do not count: each side may
+// have dropped them.
+func (s *snapshot) leadsOnFrom(held *snapshot, now int64) bool {
+	if s.newest < held.newest {
+		return false
+	}
+	theirs, ours := living(held.entries, now+1), living(s.entries, now+1)
+	return len(theirs) <= len(ours) && slices.Equal(theirs, ours[:len(theirs)])
 }
 
 // swap puts a snapshot in place of another and wakes who waits for news. The
@@ -172,8 +211,9 @@ func living(entries []Entry, now int64) []Entry {
 var errNeverRead = errors.New("the revocation feed was not read yet")
 
 // Statement returns what is above a number, signed: a delta, or a snapshot
-// where after is 0 or above the newest number. Equal questions of one second
-// are signed once. Errors are trouble (503): this node may not sign now, or it
+// where after is 0 or above the newest number. The delta of who is far behind
+// begins earlier than was asked, perhaps with a snapshot. Equal questions of one
+// second are signed once. Errors are trouble (503): this node may not sign now, or it
 // never read the feed.
 func (f *Feed) Statement(after int64) (Statement, error) {
 	return f.statement(f.current.Load(), after)
@@ -187,6 +227,7 @@ func (f *Feed) statement(s *snapshot, after int64) (Statement, error) {
 	if after > s.newest {
 		after = 0
 	}
+	after = beginOf(after, s.newest)
 	iat := time.Unix(0, readAt).Unix()
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -172,6 +172,33 @@ func TestFeed_pagesBecomeOneSnapshot(t *testing.T) {
 	}
 }
 
+// Whoever asks after every number there is costs no statement for each of them.
+func TestFeed_whoIsFarBehindSharesAStatement(t *testing.T) {
+	const most = 4000
+	n := newNode(t)
+	n.store.limit = most
+	n.store.set(most, nil)
+	n.read()
+	told := map[string]revocation.Claims{}
+	for after := range int64(most + 1) {
+		st, err := n.Statement(after)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, known := told[st.JWS]; !known {
+			told[st.JWS] = n.claims(st, nil)
+		}
+		c := told[st.JWS]
+		begins := c.After <= after && len(c.Entries) == int(most-c.After) && (len(c.Entries) == 0 || c.Entries[0].Seq == c.After+1)
+		if !begins || c.Seq != most || most-after <= 256 && c.After != after || most-c.After > 2*(most-after) {
+			t.Fatalf("after %d: %d entries after %d", after, len(c.Entries), c.After)
+		}
+	}
+	if n.key.signed > 256+32 {
+		t.Errorf("signed %d times", n.key.signed)
+	}
+}
+
 func TestFeed_troubleLeavesWhatIsHeld(t *testing.T) {
 	n := newNode(t)
 	n.store.set(2, nil)
@@ -248,6 +275,39 @@ func TestFeed_aStoreThatWasSetBackIsToldAsASnapshot(t *testing.T) {
 	at, _ = n.At()
 	if c := n.claims(n.Since(at)); c.After != 7 || len(c.Entries) != 0 {
 		t.Errorf("a reader of today is told %+v", c)
+	}
+}
+
+// After a failover that lost commits, other nodes may give the lost numbers again
+// before this one reads: to it the newest number never went back.
+func TestFeed_numbersThatWereGivenAgainDuringAnOutageAreTold(t *testing.T) {
+	n := newNode(t)
+	n.store.set(6, nil)
+	n.read()
+	at, more := n.At()
+	n.store.set(6, errors.New("no answer"))
+	if n.Read(t.Context()) == nil {
+		t.Fatal("no error")
+	}
+	n.store.set(8, nil)
+	other := revocation.IDOf(revocation.User, "eve")
+	n.store.entries[4].Kind, n.store.entries[4].ID = revocation.User, other // 5 was lost and given again
+	n.read()
+	<-more
+	c := n.claims(n.Since(at))
+	if c.After != 0 || len(c.Entries) != 8 || c.Entries[4].ID != other {
+		t.Errorf("a reader at 6 of before is told %+v", c)
+	}
+
+	// An outage that lost nothing is no reason to tell everything again.
+	at, _ = n.At()
+	n.store.err = errors.New("no answer")
+	_ = n.Read(t.Context())
+	n.store.set(9, nil)
+	n.store.entries[4].Kind, n.store.entries[4].ID = revocation.User, other
+	n.read()
+	if c := n.claims(n.Since(at)); c.After != 8 || !cmp.Equal(numbers(c), []int64{9}) {
+		t.Errorf("a reader at 8 is told %+v", c)
 	}
 }
 
