@@ -22,7 +22,8 @@ type ending struct {
 	family  id.Family  // this family alone, and its session if that leaves it empty
 	headKey int16      // only families whose head is under this root key; 0: whatever it is under
 	// covered says that an entry for everybody is in the feed already: only what
-	// was used after it gets one of its own.
+	// was used after it gets one of its own, or in the second before it, because
+	// another entry of that second may have dated its token ahead.
 	covered bool
 
 	reason    refresh.EndReason
@@ -112,7 +113,7 @@ func endListed(ctx context.Context, tx pgx.Tx, now time.Time, users, families []
 			SELECT 'session', ended.id::text, $9::timestamptz, $9 + `+longestLife+`, ended.status_index
 			FROM ended LEFT JOIN server_state st ON true
 			WHERE NOT $10 OR st.tokens_from IS NULL
-				OR EXISTS (SELECT FROM families f WHERE f.session_id = ended.id AND f.used_at >= st.tokens_from))
+				OR EXISTS (SELECT FROM families f WHERE f.session_id = ended.id AND f.used_at >= st.tokens_from - interval '1 second'))
 		INSERT INTO audit_events (id, at, kind, actor, user_id, session_id, request_id, details)
 		SELECT gen_random_uuid(), $2, $5, $6, ended.user_id, ended.id, $7, $8 FROM ended`,
 		families, now, string(e.reason), nullText(e.requestID),
@@ -123,7 +124,7 @@ func endListed(ctx context.Context, tx pgx.Tx, now time.Time, users, families []
 		SELECT DISTINCT 'grant', f.session_id || ' ' || f.client, $3::timestamptz, $3 + `+longestLife+`
 		FROM families f JOIN sessions s ON s.id = f.session_id LEFT JOIN server_state st ON true
 		WHERE f.id = ANY ($1::uuid[]) AND f.ended_at = $2 AND s.ended_at IS NULL
-			AND (NOT $4 OR st.tokens_from IS NULL OR f.used_at >= st.tokens_from)`,
+			AND (NOT $4 OR st.tokens_from IS NULL OR f.used_at >= st.tokens_from - interval '1 second')`,
 		families, now, revocation.NotBefore(now), e.covered)
 	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
 		return 0, 0, fmt.Errorf("end families: %w", err)

@@ -23,7 +23,8 @@ type ending struct {
 	families []id.Family
 	headKey  uint8 // of the listed families those whose head is under this root key; 0: all
 	// covered says that an entry for everybody is in the feed already: only what
-	// was used after it gets one of its own.
+	// was used after it gets one of its own, or in the second before it, because
+	// another entry of that second may have dated its token ahead.
 	covered bool
 
 	reason    refresh.EndReason
@@ -109,7 +110,7 @@ func (t *tx) endListed(e ending) (ended []endedSession, families int, err error)
 		if err := t.each(`-- name: ends.family
 			UPDATE families SET ended_at = ?1, end_reason = ?2, end_request = ?3
 			WHERE id = ?4 AND ended_at IS NULL AND (?5 = 0 OR head_key = ?5)
-			RETURNING session_id, client, ?6 AND coalesce(used_at < (SELECT tokens_from FROM server_state), 0)`,
+			RETURNING session_id, client, ?6 AND coalesce(used_at < (SELECT tokens_from FROM server_state) - 1000000, 0)`,
 			[]any{t.now, string(e.reason), textOrNull(e.requestID), f, e.headKey, e.covered},
 			func(r *row) {
 				var m mark

@@ -178,6 +178,33 @@ var revocationStories = []story{
 		feed.tells("the ends under the root key: who was used since has an entry", ofSession(late))
 		r.over(young, r.clock.Now(), refresh.EndedByRootKey, "")
 	}},
+	{"whatIsDatedAheadIsNotCovered", func(r *rig) {
+		feed := r.signing()
+		everybody := entry{revocation.All, facts.Issuer}
+		floor := func() {
+			got(r.Sessions().RaiseFloor(r.Context(), r.clock.Now(), "operator:x", r.request()))(r)
+			for got(r.Sessions().EndBelowFloor(r.Context(), 100))(r) > 0 {
+			}
+		}
+		floor()
+		feed.tells("a floor", everybody)
+		r.clock.Advance(200 * time.Millisecond)
+		f := r.login(r.user()) // its token is dated by the end of this second
+		r.clock.Advance(200 * time.Millisecond)
+		floor()
+		feed.tells("another floor of the same second", ofSession(f))
+
+		// The same after a ban that was taken back.
+		r.clock.Advance(time.Minute)
+		u := r.user()
+		ban(r, r.login(u))
+		r.must(r.Accounts().Enable(r.Context(), u.ID, "operator:x", r.request()))
+		back := r.login(got(r.Accounts().ByID(r.Context(), u.ID))(r))
+		feed.read()
+		r.clock.Advance(200 * time.Millisecond)
+		floor()
+		feed.tells("a floor in the second of a ban", everybody, ofSession(back))
+	}},
 	{"whatIsRolledBackIsNotTold", func(r *rig) {
 		feed := r.signing()
 		f := r.login(r.user())
