@@ -26,7 +26,7 @@ import (
 )
 
 // Version is that of this package, as its requests name it.
-const Version = "0.1.0"
+const Version = "0.2.0"
 
 const (
 	// MaxTokenSize is the longest token that is looked at, in bytes.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -85,12 +86,19 @@ type auditList struct {
 }
 
 func (c *auditList) Run(e *environment) error {
+	kind := audit.Kind(c.Kind)
+	if kind != "" && !slices.Contains(audit.Kinds(), kind) {
+		return usageError(fmt.Errorf("--kind is %q; want one of %s", c.Kind, join(audit.Kinds())))
+	}
+	if c.Limit < 1 || c.Limit > 1000 {
+		return usageError(fmt.Errorf("--limit is %d; want 1 to 1000", c.Limit))
+	}
 	in, err := e.open(app.ToOperate)
 	if err != nil {
 		return err
 	}
 	defer in.Engine.Close()
-	f := audit.Filter{Kind: audit.Kind(c.Kind), Before: c.Before, Limit: c.Limit}
+	f := audit.Filter{Kind: kind, Before: c.Before, Limit: c.Limit}
 	if c.User != "" {
 		u, err := e.user(in, c.User)
 		if err != nil {
@@ -148,7 +156,19 @@ func (c *auditSessions) Run(e *environment) error {
 	return nil
 }
 
-// sortByTime puts events in the order they happened.
+func join(kinds []audit.Kind) string {
+	list := make([]string, len(kinds))
+	for i, k := range kinds {
+		list[i] = string(k)
+	}
+	return strings.Join(list, ", ")
+}
+
+// sortByTime puts events in the order they happened; events of one transaction
+// share their instant and are ordered by kind, so that two looks at one story
+// tell it alike.
 func sortByTime(events []audit.Event) {
-	slices.SortStableFunc(events, func(a, b audit.Event) int { return a.At.Compare(b.At) })
+	slices.SortStableFunc(events, func(a, b audit.Event) int {
+		return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Kind, b.Kind))
+	})
 }

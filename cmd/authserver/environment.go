@@ -62,7 +62,7 @@ func opening(err error) error {
 	if code, hint := classify(err); code != exitFailure {
 		return fail(code, err, hint)
 	}
-	return fail(exitUnreachable, err, "authserver doctor looks at the database and its settings")
+	return fail(exitUnreachable, err, "is the database up, and does AUTHSERVER_DATABASE_URL name it? authserver config print says where the value came from")
 }
 
 // checked refuses to go on with settings that cannot be right.

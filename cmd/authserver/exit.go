@@ -35,8 +35,11 @@ func (f *failure) Unwrap() error { return f.err }
 
 func fail(code int, err error, hint string) error { return &failure{code, err, hint} }
 
+// generalHelp is the hint of a wrong command line until its verb is known.
+const generalHelp = "authserver --help"
+
 func usageError(err error) error {
-	return fail(exitUsage, err, "authserver --help")
+	return fail(exitUsage, err, generalHelp)
 }
 
 func configError(err error) error {

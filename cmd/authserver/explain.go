@@ -73,7 +73,7 @@ func (e *environment) viewFamily(f refresh.Family, now time.Time) familyView {
 }
 
 func (c *explainCmd) Run(e *environment) error {
-	what, err := e.readToken(c.What)
+	what, err := e.readToken(c.What, "request id, session id or refresh token")
 	if err != nil {
 		return err
 	}

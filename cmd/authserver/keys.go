@@ -159,6 +159,11 @@ func (c *keysRotate) Run(e *environment) error {
 	if err != nil {
 		return err
 	}
+	for _, r := range rotated {
+		if !c.At.IsZero() && r.From.After(c.At) {
+			e.say("%s signs from %s and not from %s: verifiers must hold its key before", r.Algorithm, instant(r.From), instant(c.At))
+		}
+	}
 	if verifiers > 0 && !c.Refresh {
 		for _, r := range rotated {
 			e.say("%d of %d verifiers hold %s; who they are: authserver keys status", r.HeldBy, verifiers, r.KID)

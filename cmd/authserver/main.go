@@ -10,9 +10,11 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"reflect"
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -61,6 +63,7 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 		kong.Exit(func(code int) { exited = code }),
 		kong.ExplicitGroups([]kong.Group{{Key: "settings", Title: "Settings (also AUTHSERVER_... variables and keys of the file):"}}),
 		kong.Help(help),
+		kong.TypeMapper(reflect.TypeFor[time.Time](), kong.MapperFunc(instants)),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 		kong.UsageOnError(),
 		kong.Vars{"version": "authserver " + app.Build().Version},
@@ -78,7 +81,7 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
-	parsed, err := parser.Parse(args)
+	parsed, err := parser.Parse(shieldKIDs(args))
 	if exited >= 0 {
 		return exited
 	}
@@ -92,7 +95,7 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 	for _, warning := range sources.Warnings() {
 		fmt.Fprintln(stderr, "warning:", warning)
 	}
-	return report(stderr, parsed.Run(e))
+	return report(stderr, pointAt(parsed, parsed.Run(e)))
 }
 
 // configFile finds the configuration file before the flags are parsed, because
@@ -144,6 +147,35 @@ func parseError(err error, sources *config.Sources) error {
 				return configError(fmt.Errorf("%s: %w", origin, err))
 			}
 		}
+		return pointAt(parse.Context, usageError(err))
 	}
 	return usageError(err)
+}
+
+// pointAt makes the hint of a wrong command line the help of its verb.
+func pointAt(parsed *kong.Context, err error) error {
+	var wrong *failure
+	if !errors.As(err, &wrong) || wrong.hint != generalHelp || parsed == nil {
+		return err
+	}
+	for i := range parsed.Path {
+		if command := parsed.Path[i].Command; command != nil {
+			wrong.hint = command.FullPath() + " --help"
+		}
+	}
+	return err
+}
+
+// instants reads the flags that are instants.
+func instants(ctx *kong.DecodeContext, target reflect.Value) error {
+	var text string
+	if err := ctx.Scan.PopValueInto("instant", &text); err != nil {
+		return err
+	}
+	at, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return fmt.Errorf("%q is no instant; want an instant like %s", text, instant(time.Now()))
+	}
+	target.Set(reflect.ValueOf(at))
+	return nil
 }

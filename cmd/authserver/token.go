@@ -20,6 +20,7 @@ import (
 	"example.com/authserver/internal/refresh"
 	"example.com/authserver/internal/session"
 	"example.com/authserver/internal/token"
+	"example.com/authserver/verify"
 )
 
 type tokenCmd struct {
@@ -134,8 +135,9 @@ func contains(list []string, want string) bool {
 	return false
 }
 
-// readToken takes a token from the argument or, for -, from standard input.
-func (e *environment) readToken(arg string) (string, error) {
+// readToken takes a token from the argument or, for -, from standard input;
+// wanted says what is missing where neither has one.
+func (e *environment) readToken(arg, wanted string) (string, error) {
 	if arg != "-" {
 		return arg, nil
 	}
@@ -144,7 +146,7 @@ func (e *environment) readToken(arg string) (string, error) {
 		return "", err
 	}
 	if line = strings.TrimSpace(line); line == "" {
-		return "", usageError(errors.New("no token on standard input"))
+		return "", usageError(fmt.Errorf("no %s: want it as the argument or on standard input", wanted))
 	}
 	return line, nil
 }
@@ -155,7 +157,7 @@ type tokenVerify struct {
 }
 
 func (c *tokenVerify) Run(e *environment) error {
-	text, err := e.readToken(c.Token)
+	text, err := e.readToken(c.Token, "token")
 	if err != nil {
 		return err
 	}
@@ -173,6 +175,9 @@ func (c *tokenVerify) Run(e *environment) error {
 		audience = e.config.Audiences()
 	}
 	claims, err := app.CheckToken(e.ctx, in, ring, audience, text)
+	if errors.Is(err, verify.ErrAudience) {
+		e.say("a token for another audience: authserver token verify --for AUDIENCE")
+	}
 	if errors.Is(err, app.ErrNotValid) {
 		return e.negative(err.Error())
 	}
@@ -197,7 +202,7 @@ type tokenInspect struct {
 }
 
 func (c *tokenInspect) Run(e *environment) error {
-	text, err := e.readToken(c.Token)
+	text, err := e.readToken(c.Token, "token")
 	if err != nil {
 		return err
 	}

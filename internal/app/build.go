@@ -6,7 +6,7 @@ import (
 
 // version is the release; the linker may set another one:
 // -ldflags "-X example.com/authserver/internal/app.version=1.2.3".
-var version = "0.1.0"
+var version = "0.2.0"
 
 // BuildInfo names what is running.
 type BuildInfo struct {

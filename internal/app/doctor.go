@@ -182,18 +182,20 @@ func (x *Examination) ExamineInstallation(ctx context.Context, in *Installation)
 	x.masterKeyFile(in)
 }
 
+// masterKeyFile looks at the file in the data directory and says which master
+// key counts: a configured one does, whatever the file holds.
 func (x *Examination) masterKeyFile(in *Installation) {
 	path := in.Config.MasterKeyPath()
 	info, err := os.Stat(path)
-	if err != nil {
-		return // the key is configured, or Open would have failed
-	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		x.remark(Grave, "master key", fmt.Sprintf("%s has mode %04o", path, mode), "0600", "chmod 600 "+path)
+	if err == nil && info.Mode().Perm()&0o077 != 0 {
+		x.remark(Grave, "master key", fmt.Sprintf("%s has mode %04o", path, info.Mode().Perm()), "0600", "chmod 600 "+path)
 		return
 	}
-	abs, _ := filepath.Abs(path)
-	x.fine("master key", keys.IDOf(in.Masters.Current).String()+" in "+abs)
+	where := "AUTHSERVER_MASTER_KEY"
+	if in.Config.MasterKey.IsEmpty() {
+		where, _ = filepath.Abs(path)
+	}
+	x.fine("master key", keys.IDOf(in.Masters.Current).String()+" in "+where)
 }
 
 // ExaminePublic asks for the key set under the issuer's URL, as every verifier

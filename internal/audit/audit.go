@@ -48,6 +48,16 @@ const (
 	IssuerChanged Kind = "server.issuer_changed"
 )
 
+// Kinds returns every kind, in the order of their declaration.
+func Kinds() []Kind {
+	return []Kind{
+		UserCreated, UserImported, UserDisabled, UserEnabled, UserRoleGranted, UserRoleRevoked, PasswordChanged, PasswordSet, PasswordRehashed,
+		SessionOpened, SessionEnded, SessionsFloor, FamilyReused, FamilyAhead, FamilyLate, FamilyForeign, FamilyProven, FamilyLockStep,
+		KeyPublished, KeyActivated, KeyCanceled, KeyRevoked, KeyDestroyed, KeysRewrapped, KeysReset,
+		TokenMinted, IssuerChanged,
+	}
+}
+
 // Event is one row of the audit log. It never holds a token, a password or a
 // hash of either.
 type Event struct {

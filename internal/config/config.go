@@ -21,7 +21,7 @@ import (
 type Config struct {
 	Issuer          string        `group:"settings" placeholder:"URL" default:"http://localhost:8080" help:"The public URL of this server, exactly as it stands in every token: no trailing slash. https, or http on a loopback host."`
 	Addr            string        `group:"settings" placeholder:"HOST:PORT" default:"127.0.0.1:8080" help:"Address of the public listener. A plain PORT variable means :PORT unless this is set."`
-	AdminAddr       string        `group:"settings" placeholder:"HOST:PORT" default:"127.0.0.1:8081" help:"Address of the operations listener: health, metrics, profiles. Off loopback it serves health and metrics only, see admin-expose."`
+	AdminAddr       string        `group:"settings" placeholder:"HOST:PORT" default:"127.0.0.1:8081" help:"Address of the operations listener: health, metrics, the admin API, profiles. Off loopback it serves health and metrics only, see admin-expose."`
 	AdminExpose     []string      `group:"settings" placeholder:"NAME" help:"What the operations listener serves off loopback besides health and metrics: admin, pprof."`
 	AdminHosts      []string      `group:"settings" placeholder:"HOST" help:"Host names that requests to the admin API and the profiles may carry, besides localhost and IP addresses."`
 	DatabaseURL     secret.Text   `group:"settings" placeholder:"URL" help:"postgres://... or sqlite:PATH. Empty: SQLite in the data directory. DATABASE_URL is honoured, too."`

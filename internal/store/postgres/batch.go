@@ -32,7 +32,9 @@ func (Families) BatchLimits() refresh.BatchLimits {
 // answers: on tables that it takes for empty the planner would otherwise scan
 // families, and keep that plan while they grow.
 //
-// What the caller knows from its own call is not returned.
+// The state is one row, read once for the whole batch: joined, it would be
+// looked up for every member. What the caller knows from its own call is not
+// returned.
 const rotateBatch = `-- name: refresh.rotate_batch
 	UPDATE families f SET
 		user_agent = a.user_agent, ip = a.ip, sender = a.sender,
@@ -46,17 +48,18 @@ const rotateBatch = `-- name: refresh.rotate_batch
 			$9::bytea[], $10::text[], $11::text[], $12::int2[], $13::interval[], $14::text[])
 			WITH ORDINALITY AS a (id, generation, key, secret_hash, client, transport, retry_key,
 				sender, user_agent, ip, new_key, idle_ttl, proven, n),
-		users u, server_state s
-	WHERE f.id = ANY (ARRAY[a.id]) AND s.one AND f.generation = a.generation AND f.head_key = a.key AND f.secret_hash = a.secret_hash
+		users u
+	WHERE f.id = ANY (ARRAY[a.id]) AND f.generation = a.generation AND f.head_key = a.key AND f.secret_hash = a.secret_hash
 		AND f.client = a.client AND f.transport = a.transport
 		AND (f.binding = '' OR f.binding = a.proven) AND f.rotates AND f.generation < 2147483647
 		AND f.ended_at IS NULL
-		AND f.born_at >= s.floor
+		AND f.born_at >= (SELECT floor FROM server_state WHERE one)
 		AND least(f.absolute_end, f.used_at + least(f.idle_ttl, a.idle_ttl)) > COALESCE($1, now())
 		AND u.id = ANY (ARRAY[f.user_id]) AND u.disabled_at IS NULL
 	RETURNING a.n, f.session_id, f.user_id, f.scope, f.audience, f.auth_time, f.amr, f.binding, f.remembered, f.idle_ttl, f.born_at,
 		f.absolute_end, f.key_fresh, f.foreign_streak, f.late_at,
-		f.refused_at, f.refused_as, f.refused_request, u.roles, s.floor, f.used_at, greatest(u.tokens_from, s.tokens_from),
+		f.refused_at, f.refused_as, f.refused_request, u.roles, (SELECT floor FROM server_state WHERE one), f.used_at,
+		greatest(u.tokens_from, (SELECT tokens_from FROM server_state WHERE one)),
 		COALESCE(f.status_index, 0)`
 
 // rotateOIDs are the types of the parameters of rotateBatch.
