@@ -72,6 +72,8 @@ func classify(err error) (code int, hint string) {
 	case errors.Is(err, errNegative), errors.Is(err, account.ErrNotFound),
 		fault.Is(err, fault.UserNotFound), fault.Is(err, fault.SessionNotFound), fault.Is(err, fault.KeyNotFound):
 		return exitNotFound, ""
+	case fault.Is(err, fault.InvalidRequest): // an argument that a room refuses
+		return exitUsage, ""
 	case errors.Is(err, store.ErrInUse):
 		return exitConflict, "stop that server, or give this one a --data-dir, an --addr and an --admin-addr of its own"
 	case errors.Is(err, account.ErrEmailTaken), errors.Is(err, keys.ErrRingChanged), fault.Is(err, fault.Conflict):

@@ -142,67 +142,76 @@ type keysRotate struct {
 }
 
 func (c *keysRotate) Run(e *environment) error {
-	if (c.Cancel || c.Back) && !c.At.IsZero() {
-		return usageError(errors.New("--at goes with neither --cancel nor --back: both act at once"))
-	}
-	if c.Cancel && c.Back || c.Refresh && (c.Cancel || c.Back || c.Algorithm != "" || !c.At.IsZero()) {
-		return usageError(errors.New("--cancel, --back and --refresh exclude each other; --refresh takes nothing else"))
-	}
-	alg := keys.Algorithm("")
-	if c.Algorithm != "" {
-		var err error
-		if alg, err = keys.ParseAlgorithm(c.Algorithm); err != nil {
-			return usageError(err)
-		}
+	alg, err := c.check()
+	if err != nil {
+		return usageError(err)
 	}
 	vault, in, err := e.vault(app.ToOperate)
 	if err != nil {
 		return err
 	}
 	defer in.Engine.Close()
-	var done []keys.Rotation
-	switch {
-	case c.Refresh:
-		var one keys.Rotation
-		one, err = vault.RotateRefresh(e.ctx, e.by())
-		done = []keys.Rotation{one}
-	case c.Cancel:
-		done, err = vault.CancelRotation(e.ctx, e.by(), alg)
-	case c.Back:
-		done, err = vault.Back(e.ctx, e.by(), alg)
-	default:
-		done, err = vault.Rotate(e.ctx, e.by(), alg, c.At)
-	}
+	done, err := c.rotate(e, vault, alg)
 	if err != nil {
 		return err
 	}
+	rotated, verifiers, err := vault.Rotated(e.ctx, done)
+	if err != nil {
+		return err
+	}
+	for _, r := range rotated {
+		if !c.At.IsZero() && r.From.After(c.At) {
+			e.say("%s signs from %s and not from %s: verifiers must hold its key before", r.Algorithm, instant(r.From), instant(c.At))
+		}
+	}
+	if verifiers > 0 && !c.Refresh {
+		for _, r := range rotated {
+			e.say("%d of %d verifiers hold %s; who they are: authserver keys status", r.HeldBy, verifiers, r.KID)
+		}
+	}
+	return e.printRotated(rotated)
+}
+
+// check returns the algorithm that is meant, "" for all of them.
+func (c *keysRotate) check() (keys.Algorithm, error) {
+	if (c.Cancel || c.Back) && !c.At.IsZero() {
+		return "", errors.New("--at goes with neither --cancel nor --back: both act at once")
+	}
+	if c.Cancel && c.Back || c.Refresh && (c.Cancel || c.Back || c.Algorithm != "" || !c.At.IsZero()) {
+		return "", errors.New("--cancel, --back and --refresh exclude each other; --refresh takes nothing else")
+	}
+	if c.Algorithm == "" {
+		return "", nil
+	}
+	return keys.ParseAlgorithm(c.Algorithm)
+}
+
+func (c *keysRotate) rotate(e *environment, vault admin.Vault, alg keys.Algorithm) ([]keys.Rotation, error) {
+	switch {
+	case c.Refresh:
+		one, err := vault.RotateRefresh(e.ctx, e.by())
+		return []keys.Rotation{one}, err
+	case c.Cancel:
+		return vault.CancelRotation(e.ctx, e.by(), alg)
+	case c.Back:
+		return vault.Back(e.ctx, e.by(), alg)
+	default:
+		return vault.Rotate(e.ctx, e.by(), alg, c.At)
+	}
+}
+
+func (e *environment) printRotated(rotated []admin.Rotated) error {
 	type view struct {
 		Algorithm string `json:"algorithm"`
 		Number    int    `json:"number"`
 		KID       string `json:"kid,omitempty"`
 		SignsFrom string `json:"signs_from"`
 		Published bool   `json:"published_now"`
+		HeldBy    int    `json:"held_by"`
 	}
-	views := make([]view, len(done))
-	status, evidence, err := vault.Look(e.ctx)
-	if err != nil {
-		return err
-	}
-	for i, r := range done {
-		for _, k := range status.Keys { // one that was made just now has its kid there
-			if r.KID == "" && k.Algorithm == r.Algorithm && k.Number == r.Number {
-				r.KID = k.KID
-			}
-		}
-		if !c.At.IsZero() && r.From.After(c.At) {
-			e.say("%s signs from %s and not from %s: verifiers must hold its key before", r.Algorithm, instant(r.From), instant(c.At))
-		}
-		views[i] = view{string(r.Algorithm), r.Number, r.KID, instant(r.From), r.Published}
-	}
-	if seen := evidence.Newest + evidence.Older; seen > 0 && !c.Refresh {
-		for _, v := range views {
-			e.say("%d of %d verifiers hold %s; who they are: authserver keys status", evidence.Held[v.KID], seen, v.KID)
-		}
+	views := make([]view, len(rotated))
+	for i, r := range rotated {
+		views[i] = view{string(r.Algorithm), r.Number, r.KID, instant(r.From), r.Published, r.HeldBy}
 	}
 	return e.print(views, func() [][]string {
 		rows := [][]string{{"ALGORITHM", "NO", "SIGNS FROM", "KID"}}

@@ -6,6 +6,7 @@ package admin
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"example.com/authserver/internal/keys"
@@ -34,6 +35,33 @@ func (v Vault) Look(ctx context.Context) (keys.Status, keys.Evidence, error) {
 		return status, keys.Evidence{}, err
 	}
 	return status, keys.Weigh(status, list, v.Policy), nil
+}
+
+// Rotated is a rotation that was carried out and what verifiers know of its key.
+type Rotated struct {
+	keys.Rotation // with the kid also of a key that was made just now
+	// HeldBy is how many verifiers fetched a set with the key in it, as far as
+	// they are told apart.
+	HeldBy int
+}
+
+// Rotated looks up the keys of rotations that were just carried out. It also
+// returns how many verifiers are told apart.
+func (v Vault) Rotated(ctx context.Context, done []keys.Rotation) ([]Rotated, int, error) {
+	status, held, err := v.Look(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	list := make([]Rotated, len(done))
+	for i, r := range done {
+		if at := slices.IndexFunc(status.Keys, func(l keys.Line) bool {
+			return l.Algorithm == r.Algorithm && l.Number == r.Number
+		}); r.KID == "" && at >= 0 {
+			r.KID = status.Keys[at].KID
+		}
+		list[i] = Rotated{r, held.Held[r.KID]}
+	}
+	return list, held.Newest + held.Older, nil
 }
 
 // Radius is everything that the revocation of a key touches.

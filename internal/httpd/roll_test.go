@@ -2,6 +2,7 @@ package httpd_test
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -115,5 +116,37 @@ func TestReaderOf_takesNoMemory(t *testing.T) {
 	r.Header.Set("X-Forwarded-For", "203.0.113.9, 10.9.9.9")
 	if n := testing.AllocsPerRun(100, func() { h.server.ReaderOf(r) }); n > 0 {
 		t.Errorf("it allocates %.0f times", n)
+	}
+}
+
+// discarded is a ResponseWriter that keeps nothing.
+type discarded struct{ header http.Header }
+
+func (d discarded) Header() http.Header         { return d.header }
+func (d discarded) Write(b []byte) (int, error) { return len(b), nil }
+func (d discarded) WriteHeader(int)             {}
+
+// The key set is the one answer that forged tokens can ask for: who noted a
+// verifier before does not pay for it again.
+func TestJWKS_notingAKnownVerifierTakesNoMemory(t *testing.T) {
+	clock := newClock() // not in parallel with others: it counts
+	h := build(t, clock, openSQLite(t, clock))
+	r := httptest.NewRequest("GET", "/.well-known/jwks.json", nil)
+	r.Header.Set("User-Agent", "authserver-verify/0.1.0 (+orders)")
+	allocations := func(roll *keys.Roll) float64 {
+		rooms := h.rooms
+		rooms.Roll, rooms.Log = roll, slog.New(slog.DiscardHandler)
+		server, err := httpd.New(h.config, rooms)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fetch := func() { server.Public().ServeHTTP(discarded{http.Header{}}, r) }
+		if roll != nil && len(h.seen(fetch)) != 1 {
+			t.Fatal("the verifier was not noted")
+		}
+		return testing.AllocsPerRun(100, fetch)
+	}
+	if with, without := allocations(h.roll), allocations(nil); with > without {
+		t.Errorf("an answer allocates %.0f times, and %.0f times where nothing is noted", with, without)
 	}
 }

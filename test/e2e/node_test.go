@@ -142,12 +142,9 @@ func (n *node) awaitReady(patience time.Duration) {
 	n.t.Helper()
 	deadline := time.Now().Add(patience)
 	for {
-		resp, err := http.Get(n.Ops + "/readyz")
+		err := n.ready()
 		if err == nil {
-			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return
-			}
+			return
 		}
 		select {
 		case <-n.exited:
@@ -155,7 +152,7 @@ func (n *node) awaitReady(patience time.Duration) {
 		case <-time.After(10 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
-			n.t.Fatalf("not ready after %s:\n%s", patience, n.log)
+			n.t.Fatalf("not ready after %s: %v\n%s", patience, err, n.log)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -121,7 +122,7 @@ func TestRefresh_anOldTokenEndsItsFamilyAndNoOther(t *testing.T) {
 		}
 		explained := n.mustCLI(third, "explain", "--json", "-")
 		for _, want := range []string{`"end_reason": "reuse"`, `"refresh.reused"`, `"state": "ended"`} {
-			if !contains(explained, want) {
+			if !strings.Contains(explained, want) {
 				t.Errorf("explain does not say %s:\n%s", want, explained)
 			}
 		}
@@ -134,7 +135,7 @@ func TestServe_twoRollingRestartsUnderLoadAnswerOnlyWith2xx(t *testing.T) {
 	t.Run("postgres", func(t *testing.T) {
 		settings := []string{"DATABASE_URL=" + storetest.Postgres(t), "MASTER_KEY=" + masterKey, "DATABASE_CONNS=12", "DRAIN_DELAY=1s", "LOG_LEVEL=warn"}
 		nodes := []*node{newNode(t, settings...).start(), newNode(t, settings...).start()}
-		balancer := newBalancer(t, nodes)
+		balancer := balance(t, nodes)
 		const clients = 16
 		tokens := make([]string, clients)
 		for i := range tokens {
@@ -152,7 +153,7 @@ func TestServe_twoRollingRestartsUnderLoadAnswerOnlyWith2xx(t *testing.T) {
 						return
 					default:
 					}
-					a, err := call("POST", balancer.url+"/v1/refresh", map[string]string{"refresh_token": tokens[i]})
+					a, err := call("POST", balancer.URL+"/v1/refresh", map[string]string{"refresh_token": tokens[i]})
 					if err != nil || a.Status != http.StatusOK {
 						bad <- fmt.Sprintf("client %d after %d answers: %v %s", i, answers[i], err, a)
 						return
@@ -168,7 +169,9 @@ func TestServe_twoRollingRestartsUnderLoadAnswerOnlyWith2xx(t *testing.T) {
 					t.Errorf("exit code %d after SIGTERM", code)
 				}
 				n.start()
-				balancer.awaitAll()
+				if err := balancer.AwaitAll(t.Context()); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
 		close(stop)

@@ -333,6 +333,7 @@ func TestContract_theTableOfRoutesIsServed(t *testing.T) {
 		for _, row := range []string{
 			"POST /v1/users", "POST /v1/login", "POST /v1/refresh", "POST /v1/logout", "GET /v1/me", "POST /v1/me/password",
 			"GET /v1/sessions", "DELETE /v1/sessions/00000000-0000-4000-8000-000000000000", "DELETE /v1/sessions?except=current", "GET /.well-known/jwks.json",
+			"GET /v1/revocations", "GET /v1/revocations?after=0",
 		} {
 			method, path, _ := strings.Cut(row, " ")
 			var body any
@@ -354,6 +355,14 @@ func TestContract_theTableOfRoutesIsServed(t *testing.T) {
 			}
 			if a, err = call("GET", n.URL+path, nil); err != nil || a.Status != http.StatusNotFound {
 				t.Errorf("%s on the public listener: %v %s; want 404", path, err, fmt.Sprint(a.Status))
+			}
+		}
+		for _, path := range []string{"/admin/v1/users", "/admin/v1/sessions", "/admin/v1/keys", "/admin/v1/audit"} {
+			if a, err := call("GET", n.Ops+path, nil); err != nil || a.Status != http.StatusUnauthorized {
+				t.Errorf("%s without a token: %v %s; want 401", path, err, a)
+			}
+			if a, err := call("GET", n.URL+path, nil); err != nil || a.Status != http.StatusNotFound {
+				t.Errorf("%s on the public listener: %v %s; want 404", path, err, a)
 			}
 		}
 	})

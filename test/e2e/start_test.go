@@ -60,9 +60,9 @@ func TestServe_aNodeWithAnotherMasterKeyDoesNotJoin(t *testing.T) {
 	})
 }
 
-// Exit codes of the contract, where there is no database to speak of.
+// Exit codes of the contract: where there is nothing yet, and beside a server.
 func TestCLI_exitCodes(t *testing.T) {
-	n := newNode(t)
+	nowhere, running := newNode(t), newNode(t).start()
 	for _, c := range []struct {
 		args []string
 		env  string
@@ -75,7 +75,7 @@ func TestCLI_exitCodes(t *testing.T) {
 		{[]string{"serve", "--no-such-flag"}, "", 2, "error: "},
 		{[]string{"users", "list", "--limit", "many"}, "", 2, "error: "},
 		{[]string{"users", "show", "neither-address-nor-id"}, "", 2, "error: "},
-		{[]string{"users", "show", "nobody@example.com"}, "", 3, "hint: "},
+		{[]string{"users", "show", "nobody@example.com"}, "", 3, "authserver serve makes one"},
 		{[]string{"explain", "0123456789"}, "", 3, "error: "},
 		{[]string{"token", "verify", "a.b.c"}, "", 3, ""},
 		{[]string{"users", "list"}, "AUTHSERVER_DATABASE_URL=postgres://nobody@127.0.0.1:1/none", 4, "error: "},
@@ -84,11 +84,43 @@ func TestCLI_exitCodes(t *testing.T) {
 		{[]string{"config", "check"}, "AUTHSERVER_ACCESS_TTL=soon", 78, "access-ttl"},
 		{[]string{"config", "check", "--config", "/does/not/exist.yaml"}, "", 78, "/does/not/exist.yaml"},
 	} {
-		m := *n
-		m.env = append(append([]string{}, n.env...), c.env)
-		_, errs, code := m.cli("", c.args...)
-		if code != c.code || !strings.Contains(errs, c.say) {
-			t.Errorf("%v with %q: exit code %d, %q; want %d, %q", c.args, c.env, code, errs, c.code, c.say)
-		}
+		wantExit(t, nowhere, c.env, c.code, c.say, c.args...)
+	}
+	// The same table where there is an installation.
+	for _, c := range []struct {
+		args string
+		code int
+		say  string
+	}{
+		{"users show nobody@example.com", 3, "no account nobody@example.com"},
+		{"sessions revoke 00000000-0000-4000-8000-000000000000", 3, "no session"},
+		{"keys status", 0, ""},
+		{"keys revoke nonsense --dry-run", 3, "key_not_found"},
+		{"keys revoke nonsense --yes", 3, "key_not_found"},
+		{"keys export nonsense", 3, "key_not_found"},
+		{"keys rotate HS256", 2, "want one of"},
+		{"keys rotate EdDSA", 2, "not configured"},
+		{"keys rotate --cancel --at 2099-01-01T00:00:00Z", 2, "--at"},
+		{"keys rotate --cancel", 5, "keys rotate --back"},
+		{"keys rotate --back", 5, "keys rotate --cancel"},
+		{"keys rotate ES256", 0, ""},
+		{"keys rotate ES256 --cancel", 0, ""},
+		{"keys rotate ES256 --cancel", 5, "conflict"},
+		{"keys reset", 2, "--master-key-lost"},
+		{"sessions revoke --issued-before 2099-01-01T00:00:00Z --yes", 2, "in the future"},
+		{"serve", 5, "hint: "},
+	} {
+		wantExit(t, running, "", c.code, c.say, strings.Fields(c.args)...)
+	}
+}
+
+// wantExit runs a verb in the environment of n and one more variable.
+func wantExit(t *testing.T, n *node, env string, want int, say string, args ...string) {
+	t.Helper()
+	m := *n
+	m.env = append(append([]string{}, n.env...), env)
+	_, errs, code := m.cli("", args...)
+	if code != want || !strings.Contains(errs, say) {
+		t.Errorf("%v with %q: exit code %d, %q; want %d, %q", args, env, code, errs, want, say)
 	}
 }

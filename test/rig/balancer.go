@@ -18,32 +18,42 @@ import (
 type Balancer struct {
 	URL string
 
-	places []place
-	next   atomic.Uint64
-	server *httptest.Server
-	stop   context.CancelFunc
-	done   sync.WaitGroup
+	places    []place
+	next      atomic.Uint64
+	server    *httptest.Server
+	transport *http.Transport
+	stop      context.CancelFunc
+	done      sync.WaitGroup
 }
 
+// Place is where a balancer sends requests.
+type Place struct {
+	URL   string
+	Ready func() error // asks whether requests may be sent there
+}
+
+// Place is the place of n.
+func (n *Node) Place() Place { return Place{n.URL, n.Ready} }
+
 type place struct {
-	node  *Node
+	Place
 	proxy *httputil.ReverseProxy
 	ready atomic.Bool
 }
 
-// NewBalancer starts a balancer before nodes, whose addresses it remembers.
-func NewBalancer(nodes ...*Node) (*Balancer, error) {
+// NewBalancer starts a balancer before places.
+func NewBalancer(places ...Place) (*Balancer, error) {
 	ctx, stop := context.WithCancel(context.Background())
-	b := &Balancer{places: make([]place, len(nodes)), stop: stop}
-	for i, n := range nodes {
-		target, err := url.Parse(n.URL)
+	b := &Balancer{places: make([]place, len(places)), stop: stop, transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+	for i, one := range places {
+		target, err := url.Parse(one.URL)
 		if err != nil {
 			stop()
 			return nil, err
 		}
 		p := &b.places[i]
-		p.node, p.proxy = n, httputil.NewSingleHostReverseProxy(target)
-		p.proxy.Transport = &http.Transport{MaxIdleConnsPerHost: 64}
+		p.Place, p.proxy = one, httputil.NewSingleHostReverseProxy(target)
+		p.proxy.Transport = b.transport
 		b.done.Go(func() { p.watch(ctx) })
 	}
 	b.server = httptest.NewServer(http.HandlerFunc(b.pass))
@@ -66,7 +76,7 @@ func (p *place) watch(ctx context.Context) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		p.ready.Store(p.node.Ready() == nil)
+		p.ready.Store(p.Ready() == nil)
 		select {
 		case <-ctx.Done():
 			return
@@ -75,12 +85,12 @@ func (p *place) watch(ctx context.Context) {
 	}
 }
 
-// AwaitAll waits until every node gets requests.
+// AwaitAll waits until every place gets requests.
 func (b *Balancer) AwaitAll(ctx context.Context) error {
 	return Poll(ctx, time.Minute, func() error {
 		for i := range b.places {
 			if !b.places[i].ready.Load() {
-				return errors.New(b.places[i].node.Name + " gets no requests")
+				return errors.New(b.places[i].URL + " gets no requests")
 			}
 		}
 		return nil
@@ -92,4 +102,5 @@ func (b *Balancer) Close() {
 	b.stop()
 	b.done.Wait()
 	b.server.Close()
+	b.transport.CloseIdleConnections()
 }

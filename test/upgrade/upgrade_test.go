@@ -58,7 +58,7 @@ func TestUpgrade_rollingUnderLoadFailsNoRequest(t *testing.T) {
 		one, two := newNode(t, "one", b.released, url), newNode(t, "two", b.released, url)
 		must(t, one.Start(ctx))
 		must(t, two.Start(ctx))
-		balancer, err := rig.NewBalancer(one, two)
+		balancer, err := rig.NewBalancer(one.Place(), two.Place())
 		must(t, err)
 		defer balancer.Close()
 		must(t, balancer.AwaitAll(ctx))

@@ -2,7 +2,6 @@ package adminapi
 
 import (
 	"net/http"
-	"slices"
 
 	"example.com/authserver/internal/admin"
 	"example.com/authserver/internal/fault"
@@ -178,23 +177,18 @@ func (d *Door) rotated(c call, w http.ResponseWriter, r *http.Request, done []ke
 		return err
 	}
 	c.Outcome = "rotated"
-	status, held, err := d.Vault.Look(r.Context())
+	rotated, verifiers, err := d.Vault.Rotated(r.Context(), done)
 	if err != nil {
 		return err
 	}
 	list := []rotation{}
-	for _, one := range done {
-		if i := slices.IndexFunc(status.Keys, func(l keys.Line) bool { // one that was made just now has its kid there
-			return l.Algorithm == one.Algorithm && l.Number == one.Number
-		}); one.KID == "" && i >= 0 {
-			one.KID = status.Keys[i].KID
-		}
-		list = append(list, rotation{string(one.Algorithm), one.Number, one.KID, wire.Instant(one.From), one.Published, held.Held[one.KID]})
+	for _, one := range rotated {
+		list = append(list, rotation{string(one.Algorithm), one.Number, one.KID, wire.Instant(one.From), one.Published, one.HeldBy})
 	}
 	return wire.WriteJSON(w, http.StatusOK, struct {
 		Rotations []rotation `json:"rotations"`
 		Verifiers int        `json:"verifiers"`
-	}{list, held.Newest + held.Older})
+	}{list, verifiers})
 }
 
 // revocation is what a revocation breaks, and what it did.
