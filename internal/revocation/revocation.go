@@ -79,6 +79,20 @@ type Entry struct {
 // verifiers' clocks and leeways.
 const Lag = 120 * time.Second
 
+// keyLag is Lag for a revoked key. What a thief signs with it expires when he
+// likes; it is the caches that still hold the key which must have let go of it,
+// and those may keep a key set for a day while they cannot reach the server.
+const keyLag = 25 * time.Hour
+
+// Lag returns how much longer than the longest token life an entry of the kind
+// stands.
+func (k Kind) Lag() time.Duration {
+	if k == Key {
+		return keyLag
+	}
+	return Lag
+}
+
 // Settling is added to the NotBefore of an entry whose subject never gets
 // another token, a session's. A retry that is answered beside the transaction
 // that ends its session reads the state from before and may be dated until the

@@ -123,7 +123,7 @@ const longestLife = `(SELECT COALESCE(max(k.signs_for), interval '0') + interval
 func queueRevocation(b *pgx.Batch, kind revocation.Kind, subject string, notBefore time.Time) {
 	b.Queue(`-- name: revocation.add
 		INSERT INTO revocations (kind, subject, not_before, until)
-		VALUES ($1, $2, $3::timestamptz, $3 + `+longestLife+`)`, string(kind), subject, notBefore)
+		VALUES ($1, $2, $3::timestamptz, $3 + $4::interval + `+longestLife+`)`, string(kind), subject, notBefore, kind.Lag()-revocation.Lag)
 }
 
 // queueRevokeAll refuses every access token issued until now and dates later

@@ -62,7 +62,7 @@ func (s Revocations) Sweep(ctx context.Context, limit int) (int, error) {
 
 // revoke adds an entry to the feed, in the transaction of the act. It stands
 // for the longest life of anything that was signed, which the keys remember,
-// and revocation.Lag.
+// and the kind's Lag.
 func (t *tx) revoke(kind revocation.Kind, subject string, notBefore time.Time) error {
 	return t.addRevocation(kind, subject, notBefore, 0)
 }
@@ -77,7 +77,7 @@ func (t *tx) addRevocation(kind revocation.Kind, subject string, notBefore time.
 	_, err := t.exec(`-- name: revocation.add
 		INSERT INTO revocations (kind, subject, not_before, until, status_index)
 		SELECT ?1, ?2, ?3, ?3 + ?4 + coalesce((SELECT max(signs_for) FROM keys WHERE purpose = 'sign'), 0), nullif(?5, 0)`,
-		string(kind), subject, notBefore, revocation.Lag, index)
+		string(kind), subject, notBefore, kind.Lag(), index)
 	return err
 }
 

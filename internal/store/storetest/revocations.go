@@ -67,7 +67,7 @@ func (f *reader) tells(what string, want ...entry) {
 		if e.Kind == revocation.Session {
 			notBefore = notBefore.Add(revocation.Settling)
 		}
-		until := notBefore.Add(life + revocation.Lag)
+		until := notBefore.Add(life + e.Kind.Lag())
 		if e.NotBefore != notBefore.Unix() || e.Until != until.Truncate(time.Second).Unix()+1 {
 			f.r.Errorf("%s: a %s from %d to %d, want %d to %s", what, e.Kind, e.NotBefore, e.Until, notBefore.Unix(), until)
 		}
