@@ -80,10 +80,11 @@ func (e *environment) foretell(r admin.Radius) {
 
 func (e *environment) printRadius(b admin.Radius, ended int, dry bool) error {
 	v := map[string]any{
-		"kid": b.KID, "algorithm": b.Algorithm, "number": b.Number, "state_before": b.State,
+		"kid": b.KID, "purpose": b.Purpose, "algorithm": b.Algorithm, "number": b.Number, "state_before": b.State,
 		"tokens_until": instant(b.TokensUntil), "caches_for_seconds": int(b.CachesFor.Seconds()),
 		"caches_for_at_worst_seconds": int(b.CachesForAtWorst.Seconds()), "successor": b.Successor,
-		"discards": b.Discards, "sessions_living": b.Living, "sessions_ending": total(b.Ending), "sessions_ended": ended,
+		"successor_since": instant(b.SuccessorSince), "discards": b.Discards,
+		"sessions_living": b.Living, "sessions_ending": total(b.Ending), "sessions_ended": ended,
 		"held_by": b.Holders, "successor_held_by": b.SuccessorHolders, "warnings": b.Warnings, "dry_run": dry,
 	}
 	return e.print(v, func() [][]string {

@@ -372,6 +372,24 @@ func TestAdmin_isStrict(t *testing.T) {
 	o.ask("GET", "/users", nil).is(200) // nobody was disabled
 }
 
+// wantEachKey asks for every key of the timetable by its kid: the answer has to
+// be the same object, and nothing that the timetable does not tell.
+func (o office) wantEachKey(want map[string]string) {
+	o.t.Helper()
+	list := into[struct{ Keys []map[string]any }](o.ask("GET", "/keys", nil).is(200)).Keys
+	states := map[string]string{}
+	for _, k := range list {
+		kid, _ := k["kid"].(string)
+		states[kid], _ = k["state"].(string)
+		if diff := cmp.Diff(k, into[map[string]any](o.ask("GET", "/keys/"+kid, nil).is(200))); diff != "" {
+			o.t.Errorf("key %s (-in the timetable +alone)\n%s", kid, diff)
+		}
+	}
+	if diff := cmp.Diff(want, states); diff != "" {
+		o.t.Errorf("states (-want +got)\n%s", diff)
+	}
+}
+
 func TestAdmin_keys(t *testing.T) {
 	onEach(t, func(t *testing.T, h *house) {
 		o := h.openOffice()
@@ -380,6 +398,10 @@ func TestAdmin_keys(t *testing.T) {
 		old := status.Keys[0].KID
 		if len(status.Keys) != 2 || *status.Keys[0].HeldBy != 1 || status.Keys[1].HeldBy != nil || status.Verifiers.Newest != 1 || status.Verifiers.List[0].UserAgent != "svc/1" {
 			t.Fatalf("%+v", status)
+		}
+		o.wantEachKey(map[string]string{old: "active", "refresh-1": "active"})
+		for _, kid := range []string{"nonsense", "refresh-2", "rotate", old[1:], strings.Repeat("x", 300)} {
+			o.ask("GET", "/keys/"+kid, nil).refused(404, "key_not_found")
 		}
 		o.ask("POST", "/keys/back", nil).refused(409, "conflict")
 		o.ask("POST", "/keys/cancel", fields{"algorithm": "ES256"}).refused(409, "conflict")
@@ -424,6 +446,7 @@ func TestAdmin_keys(t *testing.T) {
 		o.token = fresh.Access
 		o.wantActs(revoking, audit.KeyRevoked, audit.KeyRevoked, audit.KeyActivated)
 		o.ask("POST", "/keys/"+old+"/revoke", nil).refused(409, "conflict")
+		o.wantEachKey(map[string]string{old: "revoked", next.KID: "active", "refresh-1": "active"})
 		status = into[keyStatus](o.ask("GET", "/keys", nil).is(200))
 		if v := status.Verifiers.List[0]; cmp.Diff([]string{old}, v.Trusts) != "" {
 			t.Errorf("who fetched before may still believe the old key: %+v", v)

@@ -87,7 +87,7 @@ func (c *Custodian) Revoke(ctx context.Context, by By, kid string, compromisedSt
 func (c *Custodian) emergency(by By, lives []Life, now time.Time, kid string, compromised bool) (Blast, decision, error) {
 	target, ok := byKID(lives, kid)
 	if !ok {
-		return Blast{}, decision{}, fault.New(fault.KeyNotFound, "There is no key %.100q. See: keys status", kid)
+		return Blast{}, decision{}, noKey(kid)
 	}
 	state := target.State(now)
 	if !target.Stands(now) {
@@ -210,6 +210,10 @@ func byKID(lives []Life, kid string) (Life, bool) {
 		}
 	}
 	return Life{}, false
+}
+
+func noKey(kid string) error {
+	return fault.New(fault.KeyNotFound, "There is no key %.100q. See: keys status", kid)
 }
 
 func without(lives []Life, kid string) []Life {

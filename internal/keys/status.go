@@ -31,6 +31,17 @@ type Line struct {
 	InJWKS      bool
 }
 
+// Key returns the line of one key, in whatever state it is. An unknown kid is a
+// fault.KeyNotFound.
+func (s Status) Key(kid string) (Line, error) {
+	for _, l := range s.Keys {
+		if l.KID == kid {
+			return l, nil
+		}
+	}
+	return Line{}, noKey(kid)
+}
+
 // Waiting is a configured algorithm whose first key waits its lead. Until then
 // its clients get tokens by Status.Default.
 type Waiting struct {

@@ -357,7 +357,7 @@ func TestContract_theTableOfRoutesIsServed(t *testing.T) {
 				t.Errorf("%s on the public listener: %v %s; want 404", path, err, fmt.Sprint(a.Status))
 			}
 		}
-		for _, path := range []string{"/admin/v1/users", "/admin/v1/sessions", "/admin/v1/keys", "/admin/v1/audit"} {
+		for _, path := range []string{"/admin/v1/users", "/admin/v1/sessions", "/admin/v1/keys", "/admin/v1/keys/refresh-1", "/admin/v1/audit"} {
 			if a, err := call("GET", n.Ops+path, nil); err != nil || a.Status != http.StatusUnauthorized {
 				t.Errorf("%s without a token: %v %s; want 401", path, err, a)
 			}

@@ -77,6 +77,7 @@ func (d *Door) Routes(r chi.Router) {
 	r.Method("GET", "/admin/v1/sessions/{id}", d.forAdmins(d.showSession))
 	r.Method("DELETE", "/admin/v1/sessions/{id}", d.forAdmins(d.endSession))
 	r.Method("GET", "/admin/v1/keys", d.forAdmins(d.showKeys))
+	r.Method("GET", "/admin/v1/keys/{kid}", d.forAdmins(d.showKey))
 	r.Method("POST", "/admin/v1/keys/rotate", d.forAdmins(d.rotateKeys))
 	r.Method("POST", "/admin/v1/keys/cancel", d.forAdmins(d.cancelRotation))
 	r.Method("POST", "/admin/v1/keys/back", d.forAdmins(d.rotateBack))

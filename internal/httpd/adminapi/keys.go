@@ -63,17 +63,7 @@ func (d *Door) showKeys(_ call, w http.ResponseWriter, r *http.Request) error {
 	}
 	list := []key{}
 	for _, l := range status.Keys {
-		k := key{
-			Purpose: string(l.Purpose), Algorithm: string(l.Algorithm), Number: l.Number, KID: l.KID, State: string(l.State),
-			Since: instant(l.Since), Until: instant(l.Until), PublishedAt: wire.Instant(l.PublishedAt), InJWKS: l.InJWKS,
-		}
-		if n := held.Held[l.KID]; l.InJWKS {
-			k.HeldBy = &n
-		}
-		if !l.MasterID.IsZero() {
-			k.MasterKey = l.MasterID.String()
-		}
-		list = append(list, k)
+		list = append(list, viewKey(l, held))
 	}
 	waits := []waiting{}
 	for _, one := range status.Waiting {
@@ -87,6 +77,34 @@ func (d *Door) showKeys(_ call, w http.ResponseWriter, r *http.Request) error {
 		Waiting  []waiting    `json:"waiting"`
 		Evidence evidence     `json:"verifiers"`
 	}{wire.Instant(status.At), status.Revision, string(status.Default), list, waits, viewEvidence(held)})
+}
+
+// showKey is GET /admin/v1/keys/{kid}: one line of the timetable, also of a key
+// that is gone or revoked.
+func (d *Door) showKey(_ call, w http.ResponseWriter, r *http.Request) error {
+	status, held, err := d.Vault.Look(r.Context())
+	if err != nil {
+		return err
+	}
+	line, err := status.Key(r.PathValue("kid"))
+	if err != nil {
+		return err
+	}
+	return wire.WriteJSON(w, http.StatusOK, viewKey(line, held))
+}
+
+func viewKey(l keys.Line, held keys.Evidence) key {
+	k := key{
+		Purpose: string(l.Purpose), Algorithm: string(l.Algorithm), Number: l.Number, KID: l.KID, State: string(l.State),
+		Since: instant(l.Since), Until: instant(l.Until), PublishedAt: wire.Instant(l.PublishedAt), InJWKS: l.InJWKS,
+	}
+	if n := held.Held[l.KID]; l.InJWKS {
+		k.HeldBy = &n
+	}
+	if !l.MasterID.IsZero() {
+		k.MasterKey = l.MasterID.String()
+	}
+	return k
 }
 
 func viewEvidence(e keys.Evidence) evidence {
