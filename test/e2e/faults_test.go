@@ -412,7 +412,7 @@ func TestSecrets_areFoundNowhere(t *testing.T) {
 // Ten thousand wrong passwords from a hundred networks, and the owner logs in
 // at once: from a known network, and from elsewhere with a living token.
 func TestLogin_outsidersCannotLockTheOwnerOut(t *testing.T) {
-	t.Parallel() // with the other long ones, at the end
+	t.Parallel()
 	tries := map[string]int{"sqlite": 100, "postgres": 15} // of each of 100 networks
 	engines(t, func(t *testing.T, settings []string) {
 		n := newNode(t, append(settings, "TRUSTED_PROXIES=127.0.0.0/8", "LOG_LEVEL=error")...).start()
