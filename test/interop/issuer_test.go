@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/authserver/internal/admin"
 	"example.com/authserver/internal/httpd"
 	"example.com/authserver/internal/id"
 	"example.com/authserver/internal/keys"
@@ -76,7 +77,11 @@ func openIssuer(t testing.TB, algorithms ...keys.Algorithm) *issuer {
 	server, err := httpd.New(httpd.Config{
 		Issuer: issuerURL, Audience: []string{issuerURL}, Client: "first-party",
 		Refresh: func(string) refresh.Policy { return refresh.Policy{} },
-	}, httpd.Rooms{Ring: i.ring, Feed: feed, Ping: db.Ping, Metrics: metrics.Handler(), Observer: metrics, Log: log})
+	}, httpd.Rooms{
+		Ring: i.ring, Feed: feed, Accounts: db.Accounts(), Sessions: db.Sessions(), Audit: db.Audit(),
+		Vault: admin.Vault{Custodian: i.custodian, Verifiers: db.Verifiers(), Sessions: db.Sessions(), Policy: policy},
+		Ping:  db.Ping, Metrics: metrics.Handler(), Observer: metrics, Log: log,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
