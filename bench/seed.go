@@ -67,9 +67,9 @@ func seedPostgres(ctx context.Context, c *cluster, dataDir string, families, exp
 		{
 			`-- name: bench.families
 			INSERT INTO families (id, session_id, user_id, client, secret_hash, scope, audience, auth_time, amr, binding,
-				transport, rotates, idle_ttl, born_at, absolute_end, user_agent, ip, sender, generation, head_key, head_born, used_at)
+				transport, rotates, idle_ttl, born_at, absolute_end, user_agent, ip, sender, generation, head_key, head_born, used_at, roles)
 			SELECT id, session_id, user_id, $1, sha256(substr(sha256(convert_to($2::text || i, 'UTF8')), 1, 16)), $3, ARRAY[$4::text], born_at,
-				'{pwd}', '', 'body', true, $5::interval, born_at, born_at + $6::interval, $7, '127.0.0.1', $8, 1, $9::int, born_at, born_at
+				'{pwd}', '', 'body', true, $5::interval, born_at, born_at + $6::interval, $7, '127.0.0.1', $8, 1, $9::int, born_at, born_at, '{}'
 			FROM births`,
 			[]any{firstParty, f.seed, scope, issuer, idleTTL, sessionTTL, userAgent, senderOf(userAgent), int(r.number)},
 		},

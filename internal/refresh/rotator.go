@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"example.com/authserver/internal/fault"
@@ -56,6 +57,7 @@ type Rotator struct {
 	queue    queue
 
 	outages watch
+	heard   atomic.Int64 // the newest TokensFrom that the keys were read after, in Unix seconds
 	pace    *limit.Pace[id.Family]
 
 	alone    *limit.Gate // judged one by one in ordinary times
@@ -128,6 +130,15 @@ func (r *Rotator) Redeem(ctx context.Context, p Presentation) (Redemption, error
 		return Redemption{Family: token.family}, fault.Trouble(err)
 	}
 
+	if out.Verdict.Answers() && out.Verdict != Rotated {
+		err := r.hear(ctx, p.Token.Reveal(), out.Next.TokensFrom)
+		if errors.Is(err, ErrForged) {
+			out = Outcome{Verdict: Unknown, Reason: ReasonForged, Row: 1}
+		} else if err != nil {
+			return Redemption{Family: token.family}, fault.Trouble(err)
+		}
+	}
+
 	red := Redemption{Outcome: out, Family: token.family}
 	if out.Verdict.Answers() {
 		red.IdleEnd = out.Next.IdleEnd(policy)
@@ -138,6 +149,25 @@ func (r *Rotator) Redeem(ctx context.Context, p Presentation) (Redemption, error
 	}
 	r.observer.Redeemed(out.Verdict, out.Reason)
 	return red, nil
+}
+
+// hear reads the keys again, and the token with them, where the family tells of
+// a revocation that came after they were read last: the key of the token may be
+// the one that was revoked. A rotation needs no such look, because what is used
+// while the keys are revoked gets an entry of the feed; an answer that is no use
+// of the family would get none, and its access token would outlive the key.
+func (r *Rotator) hear(ctx context.Context, text string, tokensFrom time.Time) error {
+	from := tokensFrom.Unix()
+	if tokensFrom.IsZero() || from <= r.heard.Load() {
+		return nil
+	}
+	if err := r.roots.Reread(ctx); err != nil {
+		return err
+	}
+	for last := r.heard.Load(); from > last && !r.heard.CompareAndSwap(last, from); last = r.heard.Load() {
+	}
+	_, err := Parse(ctx, r.roots, text)
+	return err
 }
 
 // decide tries the batch and falls back to judging alone.

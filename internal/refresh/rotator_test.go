@@ -375,3 +375,51 @@ func TestOutages_silenceBetweenFailuresIsPartOfIt(t *testing.T) {
 		t.Errorf("a head of the beginning is %s old after %s without an answer", age, now.Sub(born))
 	}
 }
+
+// TestRedeem_aReplayHearsOfARevokedRootKey: a replay leaves no trace that would
+// put its access token into the feed, so a node whose keys are older than the
+// revocation reads them again before it answers, once.
+func TestRedeem_aReplayHearsOfARevokedRootKey(t *testing.T) {
+	from := born.Add(time.Minute)
+	for name, c := range map[string]struct {
+		revoked []uint8
+		trouble error
+		want    Verdict
+		rereads int32
+	}{
+		"another key was revoked": {revoked: []uint8{9}, want: Replayed, rereads: 1},
+		"its own":                 {revoked: []uint8{7}, want: Unknown, rereads: 1},
+		"nobody knows":            {trouble: errors.New("connection refused"), rereads: 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &scripted{limits: BatchLimits{Size: 1, InFlight: 1}, batch: undecided}
+			s.redeem = func(_ context.Context, c Call, _ time.Duration) (Outcome, error) {
+				f := living()
+				f.ID, f.SecretHash, f.Generation, f.HeadKey = c.Attempt.Family, c.Attempt.SecretHash, 6, 7
+				f.TokensFrom = from
+				return Outcome{Verdict: Replayed, Reason: ReasonWindow, Row: 8, Next: f}, nil
+			}
+			r, seen := rotator(t, s)
+			roots := r.roots.(*ring)
+			roots.revoked, roots.trouble = c.revoked, c.trouble
+			for range 2 {
+				red, err := r.Redeem(t.Context(), holding(1))
+				if c.trouble != nil {
+					if !errors.Is(err, c.trouble) || !fault.Is(err, fault.Unavailable) {
+						t.Errorf("%+v, %v; want trouble", red, err)
+					}
+					continue
+				}
+				if err != nil || red.Verdict != c.want || red.Token.Reveal() == "" == c.want.Answers() {
+					t.Errorf("%s, %v; want %s", red.Verdict, err, c.want)
+				}
+			}
+			if n := roots.rereads.Load(); n != c.rereads && c.want != Unknown {
+				t.Errorf("the keys were read again %d times; want %d", n, c.rereads)
+			}
+			if c.trouble == nil && seen.verdicts[c.want] != 2 {
+				t.Errorf("told of %v", seen.verdicts)
+			}
+		})
+	}
+}

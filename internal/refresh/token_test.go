@@ -19,6 +19,7 @@ type ring struct {
 	active  uint8
 	known   map[uint8]secret.Bytes
 	hidden  map[uint8]secret.Bytes // known to the store; Reread finds them
+	revoked []uint8                // in the store; Reread finds out
 	trouble error                  // of Reread
 	lost    error                  // of ActiveRoot
 	rereads atomic.Int32
@@ -53,6 +54,9 @@ func (r *ring) Reread(context.Context) error {
 	r.rereads.Add(1)
 	if r.trouble != nil {
 		return r.trouble
+	}
+	for _, n := range r.revoked {
+		delete(r.known, n)
 	}
 	for n, key := range r.hidden {
 		r.known[n] = key

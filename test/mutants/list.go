@@ -14,8 +14,18 @@ type mutant struct {
 var mutants = []mutant{
 	{
 		"check, then update, in place of compare-and-set", "internal/store/postgres/batch.go",
-		"s.one AND f.generation = a.generation AND f.head_key = a.key", "s.one AND f.head_key = a.key",
+		"(ARRAY[a.id]) AND f.generation = a.generation AND f.head_key = a.key", "(ARRAY[a.id]) AND f.head_key = a.key",
 		"./internal/store/postgres", "TestRotateBatch_throughAPooler",
+	},
+	{
+		"a role that was taken away stays in the families", "migrations/postgres/0005_rotation_reads_one_row.sql",
+		"roles = CASE WHEN NEW.disabled_at IS NULL THEN NEW.roles END", "roles = roles",
+		"./internal/store/postgres", "TestRotateBatch_knowsTheUserOfTheMoment",
+	},
+	{
+		"a replay under a root key that another node has revoked", "internal/refresh/rotator.go",
+		"if out.Verdict.Answers() && out.Verdict != Rotated {", "if false {",
+		"./internal/refresh", "TestRedeem_aReplayHearsOfARevokedRootKey",
 	},
 	{
 		"judged without the row lock, then written", "internal/store/postgres/refresh.go",

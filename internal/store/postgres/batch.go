@@ -23,19 +23,37 @@ func (Families) BatchLimits() refresh.BatchLimits {
 // Of what a request proves it takes the strongest proof alone; a family bound
 // to another one is left to Judge.
 //
-// Users and the floor are read, not locked: whoever disables a user or ends a
-// session writes the family row too, and then this statement, having waited for
-// the row, checks its condition again on what it finds.
+// It reads no row but the family's own and the one of server_state. What it asks
+// of the user stands in the family, where a trigger on users writes it; where it
+// does not, the member is one for rotateNewcomers. The floor is read, not locked:
+// whoever raises it or ends a session writes the family row too, and then this
+// statement, having waited for the row, checks its condition again on what it
+// finds.
 //
 // "= ANY (ARRAY[...])" says = in a way that leads from the array to the family
-// to the user and never back, and the ends are one expression that no index
-// answers: on tables that it takes for empty the planner would otherwise scan
-// families, and keep that plan while they grow.
+// and never back, and the ends are one expression that no index answers: on
+// tables that it takes for empty the planner would otherwise scan families, and
+// keep that plan while they grow.
 //
 // The state is one row, read once for the whole batch: joined, it would be
 // looked up for every member. What the caller knows from its own call is not
 // returned.
-const rotateBatch = `-- name: refresh.rotate_batch
+const rotateBatch = "-- name: refresh.rotate_batch" + rotateSet + rotateFrom + rotateWhere + `
+		AND f.roles IS NOT NULL` + rotateReturning
+
+// rotateNewcomers is rotateBatch for families that do not know their user yet:
+// those of a binary before migration 5. It asks users, which are read and not
+// locked, and writes down what they say, once for each family. A change of the
+// user meanwhile either overwrites that, or comes first: then roles are no
+// longer NULL when the condition is checked again.
+const rotateNewcomers = "-- name: refresh.rotate_newcomers" + rotateSet + `,
+		roles = u.roles, tokens_from = u.tokens_from` + rotateFrom + `,
+		users u` + rotateWhere + `
+		AND f.roles IS NULL AND u.id = ANY (ARRAY[f.user_id]) AND u.disabled_at IS NULL` + rotateReturning
+
+// What both are made of.
+const (
+	rotateSet = `
 	UPDATE families f SET
 		user_agent = a.user_agent, ip = a.ip, sender = a.sender,
 		generation = f.generation + 1, head_key = a.new_key,
@@ -43,24 +61,34 @@ const rotateBatch = `-- name: refresh.rotate_batch
 		foreign_seen = false,
 		key_fresh = a.retry_key IS NOT NULL AND a.retry_key IS DISTINCT FROM f.retry_key,
 		retry_key = a.retry_key,
-		head_born = COALESCE($1, now()), used_at = COALESCE($1, now())
+		head_born = COALESCE($1, now()), used_at = COALESCE($1, now())`
+	rotateFrom = `
 	FROM unnest($2::uuid[], $3::int4[], $4::int2[], $5::bytea[], $6::text[], $7::text[], $8::bytea[],
 			$9::bytea[], $10::text[], $11::text[], $12::int2[], $13::interval[], $14::text[])
 			WITH ORDINALITY AS a (id, generation, key, secret_hash, client, transport, retry_key,
-				sender, user_agent, ip, new_key, idle_ttl, proven, n),
-		users u
+				sender, user_agent, ip, new_key, idle_ttl, proven, n)`
+	rotateWhere = `
 	WHERE f.id = ANY (ARRAY[a.id]) AND f.generation = a.generation AND f.head_key = a.key AND f.secret_hash = a.secret_hash
 		AND f.client = a.client AND f.transport = a.transport
 		AND (f.binding = '' OR f.binding = a.proven) AND f.rotates AND f.generation < 2147483647
 		AND f.ended_at IS NULL
 		AND f.born_at >= (SELECT floor FROM server_state WHERE one)
-		AND least(f.absolute_end, f.used_at + least(f.idle_ttl, a.idle_ttl)) > COALESCE($1, now())
-		AND u.id = ANY (ARRAY[f.user_id]) AND u.disabled_at IS NULL
+		AND least(f.absolute_end, f.used_at + least(f.idle_ttl, a.idle_ttl)) > COALESCE($1, now())`
+	rotateReturning = `
 	RETURNING a.n, f.session_id, f.user_id, f.scope, f.audience, f.auth_time, f.amr, f.binding, f.remembered, f.idle_ttl, f.born_at,
 		f.absolute_end, f.key_fresh, f.foreign_streak, f.late_at,
-		f.refused_at, f.refused_as, f.refused_request, u.roles, (SELECT floor FROM server_state WHERE one), f.used_at,
-		greatest(u.tokens_from, (SELECT tokens_from FROM server_state WHERE one)),
+		f.refused_at, f.refused_as, f.refused_request, f.roles, (SELECT floor FROM server_state WHERE one), f.used_at,
+		greatest(f.tokens_from, (SELECT tokens_from FROM server_state WHERE one)),
 		COALESCE(f.status_index, 0)`
+)
+
+// rotating is one of the two statements, by the name that it has on a connection.
+type rotating struct{ name, sql string }
+
+var (
+	ordinary  = rotating{"refresh_rotate_batch", rotateBatch}
+	newcomers = rotating{"refresh_rotate_newcomers", rotateNewcomers}
+)
 
 // rotateOIDs are the types of the parameters of rotateBatch.
 var rotateOIDs = []uint32{
@@ -74,8 +102,8 @@ var binary = []int16{pgtype.BinaryFormatCode}
 
 // Keys of what a batch connection remembers.
 const (
-	pooledKey    = "authserver.pooled"
-	statementKey = "authserver.rotate_batch"
+	pooledKey     = "authserver.pooled"
+	statementsKey = "authserver.rotate." // and the name
 )
 
 // readyForBatches prepares a connection of the pool for batches. A connection
@@ -120,20 +148,51 @@ const pooledBounds = `-- name: batch.pooled_bounds
 		set_config('enable_seqscan', 'off', true)`
 
 // RotateBatch implements refresh.Store: one statement, one round trip, one
-// commit. ctx bounds the wait; when it ends, the connection is given up and
-// what became of the batch is unknown. A crash leaves all of it or nothing.
+// commit. What that leaves undecided is tried once more as newcomers; most are
+// none, and will be judged alone. ctx bounds the wait; when it ends, the
+// connection is given up and what became of the batch is unknown. A crash leaves
+// all of it or nothing, or all but the newcomers.
 func (s Families) RotateBatch(ctx context.Context, batch []refresh.Call) ([]*refresh.Outcome, error) {
-	outcomes, err := s.rotateOnce(ctx, batch)
+	outcomes, err := s.rotateTwice(ctx, ordinary, batch)
+	if err != nil {
+		return nil, err
+	}
+	var undecided []refresh.Call
+	var places []int
+	for i, out := range outcomes {
+		if out == nil {
+			undecided, places = append(undecided, batch[i]), append(places, i)
+		}
+	}
+	if len(undecided) == 0 {
+		return outcomes, nil
+	}
+	known, err := s.rotateTwice(ctx, newcomers, undecided)
+	switch {
+	case errors.Is(err, refresh.ErrRefused):
+		return outcomes, nil // nothing became of them: alone
+	case err != nil:
+		return nil, err // whoever was rotated before asks again and is answered
+	}
+	for i, place := range places {
+		outcomes[place] = known[i]
+	}
+	return outcomes, nil
+}
+
+// rotateTwice tries once more what lost a tie.
+func (s Families) rotateTwice(ctx context.Context, how rotating, batch []refresh.Call) ([]*refresh.Outcome, error) {
+	outcomes, err := s.rotateOnce(ctx, how, batch)
 	if err != nil && lostTie(err) && errors.Is(err, refresh.ErrRefused) {
 		if s.db.retried != nil {
 			s.db.retried("refresh.rotate_batch", err)
 		}
-		return s.rotateOnce(ctx, batch)
+		return s.rotateOnce(ctx, how, batch)
 	}
 	return outcomes, err
 }
 
-func (s Families) rotateOnce(ctx context.Context, batch []refresh.Call) ([]*refresh.Outcome, error) {
+func (s Families) rotateOnce(ctx context.Context, how rotating, batch []refresh.Call) ([]*refresh.Outcome, error) {
 	conn, err := s.db.batch.Acquire(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("get a database connection for a batch of %d: %w", len(batch), err)
@@ -146,7 +205,7 @@ func (s Families) rotateOnce(ctx context.Context, batch []refresh.Call) ([]*refr
 	defer rotations.Put(r)
 	r.board(batch, s.db.clock())
 	outcomes := make([]*refresh.Outcome, len(batch))
-	err = r.fly(ctx, pg, batch, outcomes)
+	err = r.fly(ctx, pg, how, batch, outcomes)
 	if err == nil {
 		err = warned(pg)
 	}
@@ -168,18 +227,18 @@ func (s Families) rotateOnce(ctx context.Context, batch []refresh.Call) ([]*refr
 }
 
 // fly sends the statement and reads the outcomes.
-func (r *rotation) fly(ctx context.Context, pg *pgconn.PgConn, batch []refresh.Call, outcomes []*refresh.Outcome) error {
+func (r *rotation) fly(ctx context.Context, pg *pgconn.PgConn, how rotating, batch []refresh.Call, outcomes []*refresh.Outcome) error {
 	if pooled, _ := pg.CustomData()[pooledKey].(bool); pooled {
-		return r.flyPooled(ctx, pg, batch, outcomes)
+		return r.flyPooled(ctx, pg, how, batch, outcomes)
 	}
-	statement, ok := pg.CustomData()[statementKey].(*pgconn.StatementDescription)
+	statement, ok := pg.CustomData()[statementsKey+how.name].(*pgconn.StatementDescription)
 	if !ok {
 		// Not at connect: the schema may not be there yet.
 		var err error
-		if statement, err = pg.Prepare(ctx, "refresh_rotate_batch", rotateBatch, rotateOIDs); err != nil {
+		if statement, err = pg.Prepare(ctx, how.name, how.sql, rotateOIDs); err != nil {
 			return err
 		}
-		pg.CustomData()[statementKey] = statement
+		pg.CustomData()[statementsKey+how.name] = statement
 	}
 	result := pg.ExecStatement(ctx, statement, r.values[:], binary, binary)
 	read := r.land(result, batch, outcomes)
@@ -191,10 +250,10 @@ func (r *rotation) fly(ctx context.Context, pg *pgconn.PgConn, batch []refresh.C
 
 // flyPooled is fly through a pooler, with unnamed statements, which every
 // pooler passes on.
-func (r *rotation) flyPooled(ctx context.Context, pg *pgconn.PgConn, batch []refresh.Call, outcomes []*refresh.Outcome) error {
+func (r *rotation) flyPooled(ctx context.Context, pg *pgconn.PgConn, how rotating, batch []refresh.Call, outcomes []*refresh.Outcome) error {
 	var b pgconn.Batch
 	b.ExecParams(pooledBounds, nil, nil, nil, nil)
-	b.ExecParams(rotateBatch, r.values[:], rotateOIDs, binary, binary)
+	b.ExecParams(how.sql, r.values[:], rotateOIDs, binary, binary)
 	results := pg.ExecBatch(ctx, &b)
 	var read error
 	for n := 0; results.NextResult(); n++ {

@@ -1,7 +1,8 @@
 package postgres
 
 // RotateBatchSQL is for the test of its plan.
-const RotateBatchSQL = rotateBatch
+// RotateSQL are the statements of RotateBatch, the ordinary one first.
+var RotateSQL = []string{rotateBatch, rotateNewcomers}
 
 // BatchSettings are what that plan is made under.
 const BatchSettings = batchSettings

@@ -199,11 +199,14 @@ func birthRows(o login.Opening, f refresh.Family) (b *pgx.Batch, rehashed *int, 
 	b.Queue(`-- name: login.open_family
 		INSERT INTO families (id, session_id, user_id, client, secret_hash, scope, audience, auth_time, amr,
 			binding, transport, rotates, remembered, idle_ttl, born_at, absolute_end,
-			user_agent, ip, sender, generation, head_key, head_born, used_at, retry_key, key_fresh, status_index)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26)`,
+			user_agent, ip, sender, generation, head_key, head_born, used_at, retry_key, key_fresh, status_index,
+			roles, tokens_from)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26,
+			$27, $28)`,
 		[16]byte(f.ID), [16]byte(f.Session), [16]byte(f.User), f.Client, f.SecretHash[:], f.Scope, f.Audience, f.AuthTime, f.AMR,
 		string(f.Binding), string(f.Transport), f.Rotates, f.Remembered, f.IdleTTL, f.BornAt, f.AbsoluteEnd,
-		f.UserAgent, f.IP, f.Sender[:], f.Generation, int16(f.HeadKey), f.HeadBorn, f.UsedAt, retryKey, f.KeyFresh, nullIndex(f.StatusIndex))
+		f.UserAgent, f.IP, f.Sender[:], f.Generation, int16(f.HeadKey), f.HeadBorn, f.UsedAt, retryKey, f.KeyFresh, nullIndex(f.StatusIndex),
+		notNil(f.Roles), orNull(f.TokensFrom))
 	events := append([]audit.Event{{
 		Kind:    audit.SessionOpened,
 		Details: map[string]string{"client": f.Client, "ip": f.IP, "user_agent": f.UserAgent, "device_name": o.DeviceName},

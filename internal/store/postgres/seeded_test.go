@@ -31,12 +31,12 @@ func seeded(t testing.TB, url string, n int) []id.Family {
 			SELECT md5('s' || g)::uuid, md5('u' || g / 4)::uuid, 'browser', 'first-party', now(), now() + interval '90 days'
 			FROM generate_series(0, $1::integer - 1) g`,
 		`INSERT INTO families (id, session_id, user_id, client, secret_hash, scope, audience, auth_time, amr, binding, transport,
-				rotates, idle_ttl, born_at, absolute_end, user_agent, ip, sender, generation, head_key, head_born, used_at)
+				rotates, idle_ttl, born_at, absolute_end, user_agent, ip, sender, generation, head_key, head_born, used_at, roles)
 			SELECT encode(substring(sha256(uuid_send(md5('u' || g / 4)::uuid)) FROM 1 FOR 2) || substring(sha256(('f' || g)::bytea) FROM 1 FOR 14), 'hex')::uuid,
 				md5('s' || g)::uuid, md5('u' || g / 4)::uuid, 'first-party', sha256('seeded'), 'openid profile', '{http://localhost}',
 				now(), '{pwd}', '', 'body', true, interval '720 hours', now(), now() + interval '90 days',
 				'Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0', '192.0.2.' || g % 256,
-				'\x00112233445566778899aabbccddeeff', 1, 1, now(), now()
+				'\x00112233445566778899aabbccddeeff', 1, 1, now(), now(), '{}'
 			FROM generate_series(0, $1::integer - 1) g`,
 	} {
 		args := []any{n}

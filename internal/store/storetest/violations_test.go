@@ -56,10 +56,9 @@ func brokenPostgres(t *testing.T) broken {
 		literal: func(id [16]byte) string { return "'" + hex.EncodeToString(id[:]) + "'::uuid" },
 	}
 	for _, statement := range []string{
-		`SET session_replication_role = replica`, // no foreign keys
 		`DO $$ DECLARE c record; BEGIN
 			FOR c IN SELECT conrelid::regclass AS at, conname FROM pg_constraint
-				WHERE contype = 'c' AND conrelid IN ('families'::regclass, 'sessions'::regclass, 'users'::regclass)
+				WHERE contype IN ('c', 'f') AND conrelid IN ('families'::regclass, 'sessions'::regclass, 'users'::regclass)
 			LOOP EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', c.at, c.conname); END LOOP; END $$`,
 	} {
 		if err := b.run(statement); err != nil {

@@ -1,0 +1,184 @@
+package postgres_test
+
+import (
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"example.com/authserver/internal/audit"
+	"example.com/authserver/internal/id"
+	"example.com/authserver/internal/refresh"
+)
+
+// userOf returns the user of a family.
+func (b *bench) userOf(f id.Family) (user id.User) {
+	b.Helper()
+	err := b.admin.QueryRow(b.Context(), `SELECT user_id FROM families WHERE id = $1`, [16]byte(f)).Scan((*[16]byte)(&user))
+	if err != nil {
+		b.Fatal(err)
+	}
+	return user
+}
+
+// rotated sends a batch of one and wants it rotated.
+func (b *bench) rotated(f id.Family, g int32) refresh.Family {
+	b.Helper()
+	outcomes, err := b.db.Families().RotateBatch(b.Context(), []refresh.Call{present(f, g)})
+	if err != nil || outcomes[0] == nil {
+		b.Fatalf("%v, %v; want it rotated", outcomes, err)
+	}
+	return outcomes[0].Next
+}
+
+// TestRotateBatch_knowsTheUserOfTheMoment: what a rotation says of the user is
+// what users says, though it reads the family alone.
+func TestRotateBatch_knowsTheUserOfTheMoment(t *testing.T) {
+	b := newBench(t, 8)
+	f := b.families[0]
+	if got := b.rotated(f, 1).Roles; len(got) != 0 {
+		t.Errorf("at first the roles are %q", got)
+	}
+	if err := b.db.Accounts().SetRole(t.Context(), b.userOf(f), "admin", true, audit.BySystem, "r"); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.rotated(f, 2).Roles; !slices.Equal(got, []string{"admin"}) {
+		t.Errorf("after a grant the roles are %q", got)
+	}
+	from := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
+	b.exec(`UPDATE users SET tokens_from = $2, roles = '{}' WHERE id = $1`, [16]byte(b.userOf(f)), from)
+	if next := b.rotated(f, 3); len(next.Roles) != 0 || !next.TokensFrom.Equal(from) {
+		t.Errorf("after an operator's hand: roles %q, tokens from %v; want none, %v", next.Roles, next.TokensFrom, from)
+	}
+}
+
+// TestRotateBatch_asksUsersOnce: a family of an older binary does not know its
+// user; it is rotated in the same batch as the others, and knows it afterwards.
+func TestRotateBatch_asksUsersOnce(t *testing.T) {
+	b := newBench(t, 40)
+	stranger, banned := b.families[7], b.families[9]
+	b.exec(`UPDATE users SET roles = '{ops}' WHERE id = $1`, [16]byte(b.userOf(stranger)))
+	b.exec(`UPDATE users SET disabled_at = now() WHERE id = $1`, [16]byte(b.userOf(banned)))
+	b.exec(`UPDATE families SET roles = NULL WHERE id = ANY ($1)`, [][16]byte{stranger, banned})
+	outcomes, err := b.db.Families().RotateBatch(t.Context(), presentAll(b.families, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, out := range outcomes {
+		if of := b.userOf(b.families[i]) == b.userOf(banned); (out == nil) != of {
+			t.Errorf("family %d: %+v; of the disabled user: %v", i, out, of)
+		}
+		if b.families[i] == stranger && out != nil && !slices.Equal(out.Next.Roles, []string{"ops"}) {
+			t.Errorf("the stranger's roles are %q", out.Next.Roles)
+		}
+	}
+	var known, unknown bool
+	err = b.admin.QueryRow(t.Context(), `SELECT (SELECT roles = '{ops}' FROM families WHERE id = $1), (SELECT roles IS NULL FROM families WHERE id = $2)`,
+		[16]byte(stranger), [16]byte(banned)).Scan(&known, &unknown)
+	if err != nil || !known || !unknown {
+		t.Errorf("afterwards the stranger knows its user: %v, the banned does not: %v (%v)", known, unknown, err)
+	}
+}
+
+// TestRotateBatch_besideChangesOfTheUser rotates families, forgets what they
+// know and changes their users, all at once. In the end every family knows what
+// users says.
+func TestRotateBatch_besideChangesOfTheUser(t *testing.T) {
+	b := newBench(t, 16)
+	users := map[id.User]bool{}
+	for _, f := range b.families {
+		users[b.userOf(f)] = true
+	}
+	until := time.Now().Add(2 * time.Second)
+	var all sync.WaitGroup
+	for user := range users {
+		all.Go(func() {
+			for n := 0; time.Now().Before(until); n++ {
+				if err := b.db.Accounts().SetRole(t.Context(), user, "ops", n%2 == 0, audit.BySystem, "r"); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	forgetful := connect(t, b.url)
+	all.Go(func() {
+		for time.Now().Before(until) {
+			if _, err := forgetful.Exec(t.Context(), `UPDATE families SET roles = NULL WHERE id IN (SELECT id FROM families ORDER BY random() LIMIT 1)`); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	rotations := 0
+	all.Go(func() {
+		generation := make([]int32, len(b.families))
+		for time.Now().Before(until) {
+			var calls []refresh.Call
+			for i, f := range b.families {
+				calls = append(calls, present(f, generation[i]+1))
+			}
+			outcomes, err := b.db.Families().RotateBatch(t.Context(), calls)
+			if err != nil {
+				continue // a row was waited for too long: refused
+			}
+			for i, out := range outcomes {
+				if out != nil {
+					generation[i]++
+					rotations++
+				}
+			}
+		}
+	})
+	all.Wait()
+	if rotations < 100 {
+		t.Errorf("only %d rotations", rotations)
+	}
+	var wrong int
+	err := b.admin.QueryRow(t.Context(), `SELECT count(*) FROM families f JOIN users u ON u.id = f.user_id WHERE f.roles <> u.roles`).Scan(&wrong)
+	if err != nil || wrong > 0 {
+		t.Errorf("%d of %d families are wrong about their user after %d rotations (%v)", wrong, len(b.families), rotations, err)
+	}
+}
+
+// TestFamilies_areCheckedAtBirth: the table has no CHECK, because every rotation
+// would pay for it.
+func TestFamilies_areCheckedAtBirth(t *testing.T) {
+	b := newBench(t, 1)
+	var checks int
+	if err := b.admin.QueryRow(t.Context(), `SELECT count(*) FROM pg_constraint WHERE conrelid = 'families'::regclass AND contype = 'c'`).Scan(&checks); err != nil || checks > 0 {
+		t.Errorf("families has %d checks (%v)", checks, err)
+	}
+	columns := "session_id, user_id, client, secret_hash, scope, audience, auth_time, amr, binding, transport, rotates, idle_ttl, born_at, absolute_end, user_agent, ip, sender, generation, head_key, foreign_streak, key_fresh, head_born, used_at, retry_key, ended_at, end_reason"
+	for _, bad := range [][2]string{
+		{"client", "''"},
+		{"secret_hash", `'\x00'`},
+		{"audience", "'{}'"},
+		{"binding", "'dpop:'"},
+		{"transport", "'pigeon'"},
+		{"rotates", "false"},
+		{"idle_ttl", "interval '0'"},
+		{"absolute_end", "born_at"},
+		{"sender", `'\x00'`},
+		{"generation", "0"},
+		{"head_key", "256"},
+		{"foreign_streak", "3"},
+		{"retry_key", `'\x00'`},
+		{"key_fresh", "true"},
+		{"end_reason", "'logout'"},
+		{"ended_at", "now()"},
+	} {
+		values := " " + columns + ","
+		values = strings.TrimSuffix(strings.Replace(values, " "+bad[0]+",", " "+bad[1]+",", 1), ",")
+		_, err := b.admin.Exec(t.Context(), `INSERT INTO families (id, `+columns+`) SELECT gen_random_uuid(),`+values+` FROM families LIMIT 1`)
+		if e, ok := err.(*pgconn.PgError); !ok || e.Code != "23514" {
+			t.Errorf("%s = %s: %v; want it refused", bad[0], bad[1], err)
+		}
+	}
+	if _, err := b.admin.Exec(t.Context(), `INSERT INTO families (id, `+columns+`) SELECT gen_random_uuid(), `+columns+` FROM families LIMIT 1`); err != nil {
+		t.Errorf("a family that holds together: %v", err)
+	}
+}
