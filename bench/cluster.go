@@ -174,6 +174,15 @@ func (c *cluster) program(name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
+// scratch makes a directory that the cluster's programs may write to.
+func (c *cluster) scratch(within string) (string, error) {
+	dir, err := os.MkdirTemp(within, "scratch-")
+	if err == nil && c.owner != nil {
+		err = os.Chown(dir, int(c.owner.Uid), int(c.owner.Gid))
+	}
+	return dir, err
+}
+
 // stop ends the server at once: nothing in it is worth a checkpoint.
 func (c *cluster) stop() {
 	if c.server != nil {

@@ -31,7 +31,7 @@ func newCrowd(t testing.TB, nodes []*node, people int) *crowd {
 		c.holders = append(c.holders, &provetest.Holder{
 			HTTP: c.http, Node: func() string { return nodes[c.next.Add(1)%uint64(len(nodes))].URL },
 			Timeout: 10 * time.Second, Patience: 4 * time.Minute, Pause: 25 * time.Millisecond,
-			Agent: "a device of the crowd", Token: nodes[0].person(rand.Text() + "@example.com").field("refresh_token"),
+			Agent: "a device of the crowd", Token: nodes[0].person(rand.Text() + "@example.com").Field("refresh_token"),
 		})
 	}
 	return c

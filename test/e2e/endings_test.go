@@ -26,7 +26,7 @@ var endings = []ending{
 		n.must(http.StatusNoContent, "POST", "/v1/logout", nil, bearer(in)...)
 	}},
 	{"deleted by its owner", func(n *node, email string, in answer) {
-		n.must(http.StatusNoContent, "DELETE", "/v1/sessions/"+in.field("session_id"), nil, bearer(n.logIn(email))...)
+		n.must(http.StatusNoContent, "DELETE", "/v1/sessions/"+in.Field("session_id"), nil, bearer(n.logIn(email))...)
 	}},
 	{"all others deleted", func(n *node, email string, _ answer) {
 		n.must(http.StatusNoContent, "DELETE", "/v1/sessions?except=current", nil, bearer(n.logIn(email))...)
@@ -36,12 +36,12 @@ var endings = []ending{
 			map[string]string{"current_password": goodPassword, "new_password": "another fine battery"}, bearer(n.logIn(email))...)
 	}},
 	{"reuse", func(n *node, _ string, in answer) {
-		first := in.field("refresh_token")
-		n.refreshWith(http.StatusOK, n.refreshWith(http.StatusOK, first).field("refresh_token"))
+		first := in.Field("refresh_token")
+		n.refreshWith(http.StatusOK, n.refreshWith(http.StatusOK, first).Field("refresh_token"))
 		n.refreshWith(http.StatusUnauthorized, first)
 	}},
 	{"ended by an operator", func(n *node, _ string, in answer) {
-		n.mustCLI("", "sessions", "revoke", in.field("session_id"))
+		n.mustCLI("", "sessions", "revoke", in.Field("session_id"))
 	}},
 	{"a password set by an operator", func(n *node, email string, _ answer) {
 		n.mustCLI("yet another battery", "users", "set-password", email)
@@ -50,10 +50,10 @@ var endings = []ending{
 		n.mustCLI("", "users", "disable", email)
 	}},
 	{"ended by an administrator", func(n *node, _ string, in answer) {
-		n.mustOps(http.StatusNoContent, "DELETE", "/admin/v1/sessions/"+in.field("session_id"))
+		n.mustOps(http.StatusNoContent, "DELETE", "/admin/v1/sessions/"+in.Field("session_id"))
 	}},
 	{"banned by an administrator", func(n *node, _ string, in answer) {
-		n.mustOps(http.StatusOK, "POST", "/admin/v1/users/"+n.must(http.StatusOK, "GET", "/v1/me", nil, bearer(in)...).field("id")+"/disable")
+		n.mustOps(http.StatusOK, "POST", "/admin/v1/users/"+n.must(http.StatusOK, "GET", "/v1/me", nil, bearer(in)...).Field("id")+"/disable")
 	}},
 	{"a revoked refresh root key", func(n *node, _ string, _ answer) {
 		n.mustOps(http.StatusOK, "POST", "/admin/v1/keys/refresh-1/revoke")
@@ -83,15 +83,15 @@ func TestRevoked_everyWayASessionEnds(t *testing.T) {
 		for i, e := range endings {
 			email := fmt.Sprintf("ada%d@example.com", i)
 			in := n.person(email)
-			stays := n.person("stays-" + email).field("access_token")
-			believed(t, all, in.field("access_token"), "before "+e.name)
+			stays := n.person("stays-" + email).Field("access_token")
+			believed(t, all, in.Field("access_token"), "before "+e.name)
 			e.end(n, email, in)
-			refusedBy(t, all, in.field("access_token"), time.Now(), verify.ErrRevoked)
+			refusedBy(t, all, in.Field("access_token"), time.Now(), verify.ErrRevoked)
 			if i < len(endings)-2 { // the last two concern everybody
 				believed(t, all, stays, "of somebody else after "+e.name)
 			}
 		}
-		believed(t, all, n.person("afterwards@example.com").field("access_token"), "that is new")
+		believed(t, all, n.person("afterwards@example.com").Field("access_token"), "that is new")
 	})
 }
 

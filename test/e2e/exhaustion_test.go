@@ -141,7 +141,7 @@ func TestExhaustion_everyConnectionWaitsForALock(t *testing.T) {
 		const victims = 12 // thrice the ordinary connections
 		tokens := make([]string, victims)
 		for i := range tokens {
-			tokens[i] = n.person(rand.Text() + "@victim.example").field("refresh_token")
+			tokens[i] = n.person(rand.Text() + "@victim.example").Field("refresh_token")
 		}
 		conn, err := pgx.Connect(t.Context(), url)
 		if err != nil {
@@ -222,7 +222,7 @@ func TestExhaustion_slowClientsAndConnectionStorms(t *testing.T) {
 				}
 			})
 		}
-		token := n.person(rand.Text() + "@example.com").field("refresh_token")
+		token := n.person(rand.Text() + "@example.com").Field("refresh_token")
 		var bad atomic.Int32
 		var storming sync.WaitGroup
 		for range storm {

@@ -124,7 +124,7 @@ func TestFaults_aDatabaseThatIsGoneLogsNobodyOut(t *testing.T) {
 		const people = 12
 		tokens := make([]string, people)
 		for i := range tokens {
-			tokens[i] = n.person(fmt.Sprintf("p%d@example.com", i)).field("refresh_token")
+			tokens[i] = n.person(fmt.Sprintf("p%d@example.com", i)).Field("refresh_token")
 		}
 		cookie := n.must(200, "POST", "/v1/login", map[string]string{"email": "p0@example.com", "password": goodPassword, "transport": "cookie"}).Header.Get("Set-Cookie")
 		cookie, _, _ = strings.Cut(cookie, ";")
@@ -152,9 +152,9 @@ func TestFaults_aDatabaseThatIsGoneLogsNobodyOut(t *testing.T) {
 					mu.Unlock()
 					switch a.Status {
 					case 200:
-						tokens[i] = a.field("refresh_token")
+						tokens[i] = a.Field("refresh_token")
 					case 503:
-						if a.Header.Get("Retry-After") == "" || a.field("code") != "temporarily_unavailable" {
+						if a.Header.Get("Retry-After") == "" || a.Field("code") != "temporarily_unavailable" {
 							t.Errorf("503 without Retry-After or code: %s", a)
 						}
 						time.Sleep(20 * time.Millisecond)
@@ -192,7 +192,7 @@ func TestFaults_aDatabaseThatIsGoneLogsNobodyOut(t *testing.T) {
 		close(stop)
 		all.Wait()
 		for i, token := range tokens {
-			if a := n.must(200, "POST", "/v1/refresh", map[string]string{"refresh_token": token}); a.field("refresh_token") == "" {
+			if a := n.must(200, "POST", "/v1/refresh", map[string]string{"refresh_token": token}); a.Field("refresh_token") == "" {
 				t.Errorf("person %d: %s", i, a)
 			}
 		}
@@ -219,7 +219,7 @@ func TestFaults_aLockedRowStopsNobodyElse(t *testing.T) {
 		const people = 16
 		tokens := make([]string, people)
 		for i := range tokens {
-			tokens[i] = n.person(fmt.Sprintf("p%d@example.com", i)).field("refresh_token")
+			tokens[i] = n.person(fmt.Sprintf("p%d@example.com", i)).Field("refresh_token")
 		}
 		victim := n.person("victim@example.com")
 		conn, err := pgx.Connect(t.Context(), url)
@@ -231,13 +231,13 @@ func TestFaults_aLockedRowStopsNobodyElse(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := tx.Exec(t.Context(), `SELECT id FROM families WHERE session_id = $1 FOR UPDATE`, victim.field("session_id")); err != nil {
+		if _, err := tx.Exec(t.Context(), `SELECT id FROM families WHERE session_id = $1 FOR UPDATE`, victim.Field("session_id")); err != nil {
 			t.Fatal(err)
 		}
 
 		locked := make(chan answer, 1)
 		go func() {
-			a, err := call("POST", n.URL+"/v1/refresh", map[string]string{"refresh_token": victim.field("refresh_token")})
+			a, err := call("POST", n.URL+"/v1/refresh", map[string]string{"refresh_token": victim.Field("refresh_token")})
 			if err != nil {
 				t.Error(err)
 			}
@@ -259,7 +259,7 @@ func TestFaults_aLockedRowStopsNobodyElse(t *testing.T) {
 						t.Errorf("client %d: %v %s", i, err, a)
 						return
 					}
-					tokens[i] = a.field("refresh_token")
+					tokens[i] = a.Field("refresh_token")
 					mu.Lock()
 					count++
 					slowest = max(slowest, took)
@@ -279,7 +279,7 @@ func TestFaults_aLockedRowStopsNobodyElse(t *testing.T) {
 		if err := tx.Rollback(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		n.must(200, "POST", "/v1/refresh", map[string]string{"refresh_token": victim.field("refresh_token")})
+		n.must(200, "POST", "/v1/refresh", map[string]string{"refresh_token": victim.Field("refresh_token")})
 		audit(t, n)
 	})
 }
@@ -329,7 +329,7 @@ func TestServe_refusesDangerousStarts(t *testing.T) {
 	engines(t, func(t *testing.T, settings []string) {
 		t.Run("master key", func(t *testing.T) {
 			n := newNode(t, append(settings, "MASTER_KEY="+masterKey)...).start()
-			token := n.person("ada@example.com").field("refresh_token")
+			token := n.person("ada@example.com").Field("refresh_token")
 			n.terminate()
 			const other = "OTg3NjU0MzIxMGFiY2RlZjk4NzY1NDMyMTBhYmNkZWY="
 			n.env = append(n.env, "AUTHSERVER_MASTER_KEY="+other)
@@ -367,7 +367,7 @@ func TestSecrets_areFoundNowhere(t *testing.T) {
 		url := storetest.Postgres(t)
 		n := newNode(t, "DATABASE_URL="+url, "LOG_LEVEL=debug").start()
 		first := n.person("ada@example.com")
-		second := n.must(200, "POST", "/v1/refresh", map[string]string{"refresh_token": first.field("refresh_token")}, "Idempotency-Key", "a-retry-key-of-mine")
+		second := n.must(200, "POST", "/v1/refresh", map[string]string{"refresh_token": first.Field("refresh_token")}, "Idempotency-Key", "a-retry-key-of-mine")
 		n.must(401, "POST", "/v1/login", map[string]string{"email": "ada@example.com", "password": "a wrong password indeed"})
 		n.must(401, "GET", "/v1/me?access_token=query-token-here", nil)
 		metrics, err := call("GET", n.Ops+"/metrics", nil)
@@ -384,7 +384,7 @@ func TestSecrets_areFoundNowhere(t *testing.T) {
 		for place, text := range map[string]string{"database": string(dump), "log": n.log.String(), "metrics": string(metrics.Body)} {
 			for _, a := range []answer{first, second} {
 				for _, name := range []string{"access_token", "refresh_token"} {
-					whole := a.field(name)
+					whole := a.Field(name)
 					signature := whole[len(whole)-22:] // the MAC, or a good part of the signature
 					if strings.Contains(text, whole) || strings.Contains(text, signature) {
 						t.Errorf("%s of an answer is in the %s", name, place)

@@ -117,8 +117,8 @@ func TestFeed_whatOneNodeEndsTheOtherTells(t *testing.T) {
 	for range logouts {
 		in := a.logIn("ada@example.com")
 		begun := time.Now()
-		a.must(http.StatusNoContent, "POST", "/v1/logout", map[string]string{"refresh_token": in.field("refresh_token")})
-		id := hidden("session", in.field("session_id"))
+		a.must(http.StatusNoContent, "POST", "/v1/logout", map[string]string{"refresh_token": in.Field("refresh_token")})
+		id := hidden("session", in.Field("session_id"))
 		await(t, stream, "a logout", func(e feedEntry) bool { return e.Kind == "session" && e.ID == id })
 		took = append(took, time.Since(begun))
 	}
@@ -147,7 +147,7 @@ func TestFeed_whatOneNodeEndsTheOtherTells(t *testing.T) {
 	await(t, stream, "a revoked key", func(e feedEntry) bool { return e.Kind == "key" && e.ID == hidden("key", kid) })
 	in := a.logIn("ada@example.com")
 	a.mustCLI("", "users", "disable", "ada@example.com")
-	sub := subjectOf(t, in.field("access_token"))
+	sub := subjectOf(t, in.Field("access_token"))
 	await(t, stream, "a ban", func(e feedEntry) bool { return e.Kind == "user" && e.ID == hidden("user", sub) })
 	a.mustCLI("", "sessions", "revoke", "--issued-before", "now", "--yes")
 	await(t, stream, "a floor", func(e feedEntry) bool { return e.Kind == "all" && e.ID == hidden("all", "http://localhost:8080") })
@@ -184,7 +184,7 @@ func TestFeed_whoIsLetBackInGetsTokensThatPass(t *testing.T) {
 			n.mustCLI("", "users", "disable", "ada@example.com")
 			n.mustCLI("", "users", "enable", "ada@example.com")
 			in := n.logIn("ada@example.com")
-			raw, err := base64.RawURLEncoding.DecodeString(strings.Split(in.field("access_token"), ".")[1])
+			raw, err := base64.RawURLEncoding.DecodeString(strings.Split(in.Field("access_token"), ".")[1])
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -14,6 +14,7 @@ import (
 	"example.com/authserver/internal/store/storetest"
 	"example.com/authserver/test/prove/faultproxy"
 	"example.com/authserver/test/prove/provetest"
+	"example.com/authserver/test/rig"
 )
 
 // Nodes are killed and stopped at random, and come back; nobody is logged out.
@@ -217,7 +218,7 @@ func (c *cluster) startAgain() {
 		}
 		if time.Now().After(deadline) {
 			log, _ := os.ReadFile(filepath.Join(c.dir, "log"))
-			c.t.Fatalf("PostgreSQL does not start again: %s\n%s", out, tail(string(log), 20))
+			c.t.Fatalf("PostgreSQL does not start again: %s\n%s", out, rig.LastLines(string(log), 20))
 		}
 		<-time.After(100 * time.Millisecond)
 	}

@@ -5,22 +5,20 @@ package e2e
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"example.com/authserver/internal/store/storetest"
+	"example.com/authserver/test/rig"
 )
 
 // binary is the server under test, built once.
@@ -50,26 +48,8 @@ type node struct {
 	Dir    string // data directory
 	env    []string
 	cmd    *exec.Cmd
-	log    *syncBuffer
+	log    *rig.Journal
 	exited chan struct{}
-}
-
-// syncBuffer collects a process's output.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }
 
 // freeAddr returns an address that was free a moment ago.
@@ -111,7 +91,7 @@ func (n *node) start() *node {
 
 func (n *node) launch() {
 	n.t.Helper()
-	n.log = &syncBuffer{}
+	n.log = &rig.Journal{}
 	n.exited = make(chan struct{})
 	n.cmd = exec.Command(binary, "serve")
 	n.cmd.Env, n.cmd.Dir = n.env, n.Dir
@@ -128,14 +108,9 @@ func (n *node) launch() {
 		cmd.Process.Kill()
 		<-exited
 		if n.t.Failed() {
-			n.t.Logf("log of %s:\n%s", n.URL, tail(n.log.String(), 60))
+			n.t.Logf("log of %s:\n%s", n.URL, n.log.Tail(60))
 		}
 	})
-}
-
-func tail(s string, lines int) string {
-	all := strings.Split(strings.TrimRight(s, "\n"), "\n")
-	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
 func (n *node) awaitReady(patience time.Duration) {
@@ -209,23 +184,7 @@ func (n *node) mustCLI(stdin string, args ...string) string {
 }
 
 // answer is one HTTP answer, read whole.
-type answer struct {
-	Status int
-	Header http.Header
-	Body   []byte
-}
-
-// field returns a member of a JSON body as text; "" when there is none.
-func (a answer) field(name string) string {
-	var m map[string]any
-	json.Unmarshal(a.Body, &m)
-	if v, ok := m[name]; ok && v != nil {
-		return fmt.Sprint(v)
-	}
-	return ""
-}
-
-func (a answer) String() string { return fmt.Sprintf("%d %s", a.Status, a.Body) }
+type answer = rig.Answer
 
 var client = &http.Client{
 	Timeout: 40 * time.Second,
@@ -234,37 +193,9 @@ var client = &http.Client{
 	},
 }
 
-// call sends one request. body is text, or a value that is sent as JSON, or nil.
+// call sends one request: see rig.Ask.
 func call(method, url string, body any, header ...string) (answer, error) {
-	var reader io.Reader
-	switch b := body.(type) {
-	case nil:
-	case string:
-		reader = strings.NewReader(b)
-	default:
-		text, err := json.Marshal(b)
-		if err != nil {
-			return answer{}, err
-		}
-		reader = bytes.NewReader(text)
-	}
-	req, err := http.NewRequest(method, url, reader)
-	if err != nil {
-		return answer{}, err
-	}
-	if reader != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	for i := 0; i+1 < len(header); i += 2 {
-		req.Header.Set(header[i], header[i+1])
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return answer{}, err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	return answer{resp.StatusCode, resp.Header, text}, err
+	return rig.Ask(context.Background(), client, method, url, body, header...)
 }
 
 // must sends a request and wants a status.
@@ -294,7 +225,7 @@ func (n *node) logIn(email string) answer {
 	return n.must(http.StatusOK, "POST", "/v1/login", map[string]string{"email": email, "password": goodPassword})
 }
 
-func bearer(a answer) []string { return []string{"Authorization", "Bearer " + a.field("access_token")} }
+func bearer(a answer) []string { return []string{"Authorization", "Bearer " + a.Field("access_token")} }
 
 // engines runs a story on both engines. settings name the database of one
 // story; all nodes that share them share the database.

@@ -47,7 +47,7 @@ func TestRefresh_threeNodesAnswerARaceWithOneSuccessor(t *testing.T) {
 func race(t *testing.T, nodes []*node, rounds int) {
 	t.Helper()
 	const holders = 100
-	token := nodes[0].person("race@example.com").field("refresh_token")
+	token := nodes[0].person("race@example.com").Field("refresh_token")
 	begun := time.Now()
 	for round := range rounds {
 		var mu sync.Mutex
@@ -65,7 +65,7 @@ func race(t *testing.T, nodes []*node, rounds int) {
 				case a.Status != http.StatusOK:
 					successors["answer: "+a.String()]++
 				default:
-					successors[a.field("refresh_token")]++
+					successors[a.Field("refresh_token")]++
 				}
 			})
 		}
@@ -87,7 +87,7 @@ func race(t *testing.T, nodes []*node, rounds int) {
 func audit(t testing.TB, n *node) {
 	t.Helper()
 	out := n.mustCLI("", "audit", "sessions", "--json")
-	if a := (answer{Body: []byte(out)}); a.field("count") != "0" {
+	if a := (answer{Body: []byte(out)}); a.Field("count") != "0" {
 		t.Fatalf("audit sessions: %s", out)
 	}
 }
@@ -97,8 +97,8 @@ func audit(t testing.TB, n *node) {
 func TestRefresh_anOldTokenEndsItsFamilyAndNoOther(t *testing.T) {
 	engines(t, func(t *testing.T, settings []string) {
 		n := newNode(t, append(settings, "RETRY_WINDOW=1s")...).start()
-		thief := n.person("ada@example.com").field("refresh_token")
-		other := n.logIn("ada@example.com").field("refresh_token")
+		thief := n.person("ada@example.com").Field("refresh_token")
+		other := n.logIn("ada@example.com").Field("refresh_token")
 		refresh := func(token string) answer {
 			a, err := call("POST", n.URL+"/v1/refresh", map[string]string{"refresh_token": token})
 			if err != nil {
@@ -106,15 +106,15 @@ func TestRefresh_anOldTokenEndsItsFamilyAndNoOther(t *testing.T) {
 			}
 			return a
 		}
-		second := refresh(thief).field("refresh_token")
-		if again := refresh(thief); again.Status != 200 || again.field("refresh_token") != second {
+		second := refresh(thief).Field("refresh_token")
+		if again := refresh(thief); again.Status != 200 || again.Field("refresh_token") != second {
 			t.Fatalf("a retry within the window: %s; want 200 and the same successor", again)
 		}
-		third := refresh(second).field("refresh_token")
-		if a := refresh(thief); a.Status != 401 || a.field("code") != "refresh_reused" {
+		third := refresh(second).Field("refresh_token")
+		if a := refresh(thief); a.Status != 401 || a.Field("code") != "refresh_reused" {
 			t.Fatalf("a token two generations old: %s; want 401 refresh_reused", a)
 		}
-		if a := refresh(third); a.Status != 401 || a.field("code") != "refresh_revoked" {
+		if a := refresh(third); a.Status != 401 || a.Field("code") != "refresh_revoked" {
 			t.Fatalf("the head after reuse: %s; want 401 refresh_revoked", a)
 		}
 		if a := refresh(other); a.Status != 200 {
@@ -139,7 +139,7 @@ func TestServe_twoRollingRestartsUnderLoadAnswerOnlyWith2xx(t *testing.T) {
 		const clients = 16
 		tokens := make([]string, clients)
 		for i := range tokens {
-			tokens[i] = nodes[0].person(fmt.Sprintf("roll%d@example.com", i)).field("refresh_token")
+			tokens[i] = nodes[0].person(fmt.Sprintf("roll%d@example.com", i)).Field("refresh_token")
 		}
 		stop := make(chan struct{})
 		bad := make(chan string, clients)
@@ -159,7 +159,7 @@ func TestServe_twoRollingRestartsUnderLoadAnswerOnlyWith2xx(t *testing.T) {
 						return
 					}
 					answers[i]++
-					tokens[i] = a.field("refresh_token")
+					tokens[i] = a.Field("refresh_token")
 				}
 			})
 		}

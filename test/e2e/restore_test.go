@@ -22,8 +22,8 @@ type restored struct {
 // before is what happens before the backup's instant.
 func (n *node) before() (r restored) {
 	n.t.Helper()
-	r.spent = n.person("ada@example.com").field("refresh_token")
-	r.bob = n.person("bob@example.com").field("refresh_token")
+	r.spent = n.person("ada@example.com").Field("refresh_token")
+	r.bob = n.person("bob@example.com").Field("refresh_token")
 	return r
 }
 
@@ -31,10 +31,10 @@ func (n *node) before() (r restored) {
 // logout.
 func (n *node) after(r restored) restored {
 	n.t.Helper()
-	r.ada = n.must(200, "POST", "/v1/refresh", map[string]string{"refresh_token": r.spent}).field("refresh_token")
-	r.ada = n.must(200, "POST", "/v1/refresh", map[string]string{"refresh_token": r.ada}).field("refresh_token")
+	r.ada = n.must(200, "POST", "/v1/refresh", map[string]string{"refresh_token": r.spent}).Field("refresh_token")
+	r.ada = n.must(200, "POST", "/v1/refresh", map[string]string{"refresh_token": r.ada}).Field("refresh_token")
 	n.must(204, "POST", "/v1/logout", map[string]string{"refresh_token": r.bob})
-	if a := n.must(401, "POST", "/v1/refresh", map[string]string{"refresh_token": r.bob}); a.field("code") != "refresh_revoked" {
+	if a := n.must(401, "POST", "/v1/refresh", map[string]string{"refresh_token": r.bob}); a.Field("code") != "refresh_revoked" {
 		n.t.Fatalf("before the restore: %s", a)
 	}
 	return r
@@ -55,11 +55,11 @@ func (n *node) closes(r restored) {
 	n.mustCLI("", "sessions", "revoke", "--issued-before", "now", "--yes")
 	n.start()
 	for who, token := range map[string]string{"the session that was ended": r.bob, "the token that was swapped": r.spent, "the newest token": r.ada} {
-		if a := n.must(401, "POST", "/v1/refresh", map[string]string{"refresh_token": token}); a.field("code") != "refresh_revoked" {
+		if a := n.must(401, "POST", "/v1/refresh", map[string]string{"refresh_token": token}); a.Field("code") != "refresh_revoked" {
 			n.t.Errorf("%s after the command: %s; want refresh_revoked", who, a)
 		}
 	}
-	again := n.logIn("ada@example.com").field("refresh_token")
+	again := n.logIn("ada@example.com").Field("refresh_token")
 	n.must(200, "POST", "/v1/refresh", map[string]string{"refresh_token": again})
 	audit(n.t, n)
 }

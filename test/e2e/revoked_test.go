@@ -105,25 +105,25 @@ func TestRevoked_tenVerifiersRefuseWithinTwoSeconds(t *testing.T) {
 		}
 
 		nodes[0].person("ada@example.com")
-		stays := nodes[1].logIn("ada@example.com").field("access_token")
+		stays := nodes[1].logIn("ada@example.com").Field("access_token")
 		var logouts []time.Duration
 		for range max(10, rounds(t)/20) {
 			in := nodes[0].logIn("ada@example.com")
-			good(in.field("access_token"), "before the logout")
+			good(in.Field("access_token"), "before the logout")
 			begun := time.Now()
-			nodes[0].must(http.StatusNoContent, "POST", "/v1/logout", map[string]string{"refresh_token": in.field("refresh_token")})
-			logouts = append(logouts, refusedBy(t, all, in.field("access_token"), begun, verify.ErrRevoked)...)
+			nodes[0].must(http.StatusNoContent, "POST", "/v1/logout", map[string]string{"refresh_token": in.Field("refresh_token")})
+			logouts = append(logouts, refusedBy(t, all, in.Field("access_token"), begun, verify.ErrRevoked)...)
 		}
 		good(stays, "of another session")
 
-		banned := nodes[1].person("eve@example.com").field("access_token")
+		banned := nodes[1].person("eve@example.com").Field("access_token")
 		good(banned, "before the ban")
 		begun := time.Now()
 		nodes[0].mustCLI("", "users", "disable", "eve@example.com")
 		bans := refusedBy(t, all, banned, begun, verify.ErrRevoked)
 		good(stays, "of somebody else")
 		nodes[0].mustCLI("", "users", "enable", "eve@example.com")
-		good(nodes[1].logIn("eve@example.com").field("access_token"), "after the pardon")
+		good(nodes[1].logIn("eve@example.com").Field("access_token"), "after the pardon")
 
 		// The key that signs goes. Whoever holds a token of it refreshes, and
 		// every API takes the new one though it has just fetched the key set.
@@ -131,8 +131,8 @@ func TestRevoked_tenVerifiersRefuseWithinTwoSeconds(t *testing.T) {
 		session := nodes[0].logIn("ada@example.com")
 		begun = time.Now()
 		nodes[0].mustCLI("", "keys", "revoke", kid, "--yes")
-		revoked := refusedBy(t, all, session.field("access_token"), begun, verify.ErrRevoked)
-		fresh := awaitOtherKey(t, nodes[1], session.field("refresh_token"), kid)
+		revoked := refusedBy(t, all, session.Field("access_token"), begun, verify.ErrRevoked)
+		fresh := awaitOtherKey(t, nodes[1], session.Field("refresh_token"), kid)
 		good(fresh, "of the successor")
 
 		for what, took := range map[string][]time.Duration{"logout": logouts, "ban": bans, "revoked key": revoked} {
@@ -168,8 +168,8 @@ func awaitOtherKey(t *testing.T, n *node, refreshToken, kid string) string {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
 		a := n.must(http.StatusOK, "POST", "/v1/refresh", map[string]string{"refresh_token": refreshToken})
-		refreshToken = a.field("refresh_token")
-		if token := a.field("access_token"); headerOf(t, token)["kid"] != kid {
+		refreshToken = a.Field("refresh_token")
+		if token := a.Field("access_token"); headerOf(t, token)["kid"] != kid {
 			return token
 		}
 	}

@@ -122,18 +122,18 @@ func rotateUnderLoad(t *testing.T) {
 	for c := range 4 {
 		login := nodes[0].person(fmt.Sprintf("load%d@example.com", c))
 		clients.Go(func() {
-			refreshToken, held := login.field("refresh_token"), login.field("access_token")
+			refreshToken, held := login.Field("refresh_token"), login.Field("access_token")
 			for n := c; signed() <= want && refused.Load() == 0 && time.Now().Before(deadline); n++ {
 				a, err := call("POST", nodes[n%2].URL+"/v1/refresh", map[string]string{"refresh_token": refreshToken})
 				if err != nil || a.Status != http.StatusOK {
 					t.Errorf("refresh: %v %v", a, err)
 					return
 				}
-				refreshToken = a.field("refresh_token")
-				verify(a.field("access_token")) // fresh from the server
+				refreshToken = a.Field("refresh_token")
+				verify(a.Field("access_token")) // fresh from the server
 				if n%16 == 0 {                  // and one that is some rotations old
 					verify(held)
-					held = a.field("access_token")
+					held = a.Field("access_token")
 				}
 			}
 		})

@@ -171,22 +171,22 @@ func cmdStatus(ts *testscript.TestScript, neg bool, args []string) {
 func cmdCode(ts *testscript.TestScript, neg bool, args []string) {
 	noNeg(ts, neg, "code")
 	a := of(ts).last
-	if got := a.field("code"); got != args[0] {
+	if got := a.Field("code"); got != args[0] {
 		ts.Fatalf("code %q, want %q: %s", got, args[0], a)
 	}
 	if ct := a.Header.Get("Content-Type"); !strings.HasPrefix(ct, "application/problem+json") {
 		ts.Fatalf("content type %q, want application/problem+json", ct)
 	}
 	for _, member := range []string{"type", "title", "status", "request_id"} {
-		if a.field(member) == "" {
+		if a.Field(member) == "" {
 			ts.Fatalf("the problem has no %s: %s", member, a.Body)
 		}
 	}
-	if id := a.Header.Get("X-Request-Id"); id == "" || id != a.field("request_id") {
-		ts.Fatalf("request_id %q in the body, %q in the header", a.field("request_id"), id)
+	if id := a.Header.Get("X-Request-Id"); id == "" || id != a.Field("request_id") {
+		ts.Fatalf("request_id %q in the body, %q in the header", a.Field("request_id"), id)
 	}
-	if a.field("status") != strconv.Itoa(a.Status) {
-		ts.Fatalf("status %s in the body, %d in the answer", a.field("status"), a.Status)
+	if a.Field("status") != strconv.Itoa(a.Status) {
+		ts.Fatalf("status %s in the body, %d in the answer", a.Field("status"), a.Status)
 	}
 	if (a.Status == 429 || a.Status == 503) && a.Header.Get("Retry-After") == "" {
 		ts.Fatalf("%d without Retry-After", a.Status)

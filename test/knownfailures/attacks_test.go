@@ -37,7 +37,7 @@ var spellings = []string{
 func TestAttack_spellingsOfAlgAtEveryDoor(t *testing.T) {
 	h := onSQLite(t)
 	mine := h.person()
-	genuine, s := open(t, mine.field("access_token")), h.signing()
+	genuine, s := open(t, mine.Field("access_token")), h.signing()
 	tries := 0
 	for _, alg := range spellings {
 		signed := s.sign(t, genuine, map[string]any{"alg": alg}, nil)
@@ -52,7 +52,7 @@ func TestAttack_spellingsOfAlgAtEveryDoor(t *testing.T) {
 		}
 	}
 	t.Logf("%d spellings at %d doors: %d tries", len(spellings), len(jwtDoors), tries)
-	if a := h.me(mine.field("access_token")); a.Status != http.StatusOK {
+	if a := h.me(mine.Field("access_token")); a.Status != http.StatusOK {
 		t.Errorf("the genuine token after all that: %s", a)
 	}
 }
@@ -78,7 +78,7 @@ func TestAttack_forgedTokensAtEveryDoor(t *testing.T) {
 			}))
 			defer evil.Close()
 			mine := h.person()
-			access := mine.field("access_token")
+			access := mine.Field("access_token")
 			list := forgeries(t, h, access, evil.URL)
 			for _, f := range list {
 				for _, d := range jwtDoors {

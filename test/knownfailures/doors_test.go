@@ -141,7 +141,7 @@ func TestCrossUse_onlyTheDiagonalPasses(t *testing.T) {
 		mine := h.logIn(email)
 		browser, cookie := h.logInCookie(email)
 		_, inCookie, _ := strings.Cut(cookie, "=")
-		access, refreshToken := mine.field("access_token"), mine.field("refresh_token")
+		access, refreshToken := mine.Field("access_token"), mine.Field("refresh_token")
 		genuine, s := open(t, access), h.signing()
 		kind := func(typ any, claims map[string]any) string {
 			return s.sign(t, genuine, map[string]any{"typ": typ}, claims)
@@ -177,7 +177,7 @@ func TestCrossUse_onlyTheDiagonalPasses(t *testing.T) {
 			{"access token of another issuer", kind("at+jwt", map[string]any{"iss": "https://other.example.com"})},
 			{"access token for another service", kind("at+jwt", map[string]any{"aud": "https://other.example.com"})},
 			{"access token for the admin API", kind("at+jwt", map[string]any{"aud": issuer + "/admin"})},
-			{"session id", mine.field("session_id")},
+			{"session id", mine.Field("session_id")},
 			{"kid", s.kid},
 			{"password", goodPassword},
 		} {
@@ -205,7 +205,7 @@ func TestCrossUse_onlyTheDiagonalPasses(t *testing.T) {
 				h.first("POST", "/v1/logout", fields{"refresh_token": credential.text})
 				h.first("POST", "/v1/logout", nil, "Cookie", "refresh="+credential.text)
 			}
-			for name, token := range map[string]string{"body": access, "cookie": browser.field("access_token")} {
+			for name, token := range map[string]string{"body": access, "cookie": browser.Field("access_token")} {
 				if a := h.me(token); a.Status != http.StatusOK {
 					t.Fatalf("after %s the session of the %s: %s", credential.name, name, a)
 				}
@@ -221,14 +221,14 @@ func TestCrossUse_onlyTheDiagonalPasses(t *testing.T) {
 			{"an access token in place of a refresh token", "", fields{"refresh_token": access}, nil},
 			{"an access token in the cookie", "", nil, []string{"Cookie", "refresh=" + access}},
 			{"the refresh token of the body", access, fields{"refresh_token": refreshToken}, nil},
-			{"the cookie", browser.field("access_token"), nil, []string{"Cookie", cookie}},
+			{"the cookie", browser.Field("access_token"), nil, []string{"Cookie", cookie}},
 		} {
 			h.first("POST", "/v1/logout", c.body, c.header...)
 			if c.access == "" {
 				if a := h.me(access); a.Status != http.StatusOK {
 					t.Errorf("%s ended a session: %s", c.name, a)
 				}
-			} else if a := h.me(c.access); !a.is(http.StatusUnauthorized, "session_ended") {
+			} else if a := h.me(c.access); !a.Is(http.StatusUnauthorized, "session_ended") {
 				t.Errorf("%s did not end its session: %s", c.name, a)
 			}
 		}

@@ -8,14 +8,12 @@
 package knownfailures
 
 import (
-	"bytes"
 	"context"
 	"crypto"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -42,13 +40,14 @@ import (
 	"example.com/authserver/internal/refresh"
 	"example.com/authserver/internal/secret"
 	"example.com/authserver/internal/store/storetest"
+	"example.com/authserver/test/rig"
 )
 
 // node is one server.
 type node struct {
 	URL, Ops string
 	in       *app.Installation
-	log      *journal
+	log      *rig.Journal
 	stop     func() // ends it as SIGTERM would
 }
 
@@ -59,26 +58,6 @@ type house struct {
 	postgres string // URL of the database; empty on SQLite
 	nodes    []*node
 	ring     *keys.Ring // the same keys, for forging with the real ones
-}
-
-// journal keeps the log of a server.
-type journal struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-// Write implements io.Writer.
-func (j *journal) Write(b []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(b)
-}
-
-// String returns the log so far.
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.String()
 }
 
 const (
@@ -172,7 +151,7 @@ func (h *house) start() *node {
 		cancel()
 		t.Fatal(err)
 	}
-	n := &node{in: in, log: &journal{}}
+	n := &node{in: in, log: &rig.Journal{}}
 	server, err := app.New(ctx, in, obs.NewLogger(n.log, slog.LevelInfo, obs.JSON))
 	if err != nil {
 		cancel()
@@ -192,8 +171,7 @@ func (h *house) start() *node {
 	t.Cleanup(func() {
 		n.stop()
 		if t.Failed() {
-			lines := strings.Split(n.log.String(), "\n")
-			t.Logf("log of %s:\n%s", n.URL, strings.Join(lines[max(0, len(lines)-20):], "\n"))
+			t.Logf("log of %s:\n%s", n.URL, n.log.Tail(20))
 		}
 	})
 	h.nodes = append(h.nodes, n)
@@ -234,28 +212,7 @@ func listen(t testing.TB) net.Listener {
 }
 
 // answer is an HTTP answer, read whole.
-type answer struct {
-	Status int
-	Header http.Header
-	Body   []byte
-}
-
-// field returns a member of a JSON body as text, "" when there is none.
-func (a answer) field(name string) string {
-	var m map[string]any
-	_ = json.Unmarshal(a.Body, &m) // no JSON has no fields
-	if v, ok := m[name]; ok && v != nil {
-		return fmt.Sprint(v)
-	}
-	return ""
-}
-
-func (a answer) String() string { return fmt.Sprintf("%d %s", a.Status, a.Body) }
-
-// is reports whether the answer is a refusal with this status and code.
-func (a answer) is(status int, code string) bool {
-	return a.Status == status && a.field("code") == code
-}
+type answer = rig.Answer
 
 var client = &http.Client{
 	Transport:     &http.Transport{MaxIdleConnsPerHost: 256},
@@ -274,39 +231,7 @@ func (h *house) call(n *node, method, path string, body any, header ...string) a
 }
 
 func (n *node) try(ctx context.Context, method, path string, body any, header ...string) (answer, error) {
-	var reader io.Reader
-	switch b := body.(type) {
-	case nil:
-	case string:
-		reader = strings.NewReader(b)
-	default:
-		text, err := json.Marshal(b)
-		if err != nil {
-			return answer{}, err
-		}
-		reader = bytes.NewReader(text)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, n.URL+path, reader)
-	if err != nil {
-		return answer{}, err
-	}
-	if reader != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	for i := 0; i+1 < len(header); i += 2 {
-		if header[i] == "Host" {
-			req.Host = header[i+1]
-			continue
-		}
-		req.Header.Add(header[i], header[i+1])
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return answer{}, err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	return answer{resp.StatusCode, resp.Header, text}, err
+	return rig.Ask(ctx, client, method, n.URL+path, body, header...)
 }
 
 // first is call to the first node.
@@ -385,7 +310,7 @@ func (h *house) refresh(n *node, token string, header ...string) answer {
 func (h *house) rotate(n *node, token string) answer {
 	h.t.Helper()
 	a := h.refresh(n, token)
-	if a.Status != http.StatusOK || a.field("refresh_token") == token {
+	if a.Status != http.StatusOK || a.Field("refresh_token") == token {
 		h.t.Fatalf("refresh: %s", a)
 	}
 	return a

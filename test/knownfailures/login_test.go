@@ -32,10 +32,10 @@ func guessesUntilThrottled(t *testing.T, wrong string, guess func(i int) answer)
 	t.Helper()
 	for i := range 18 {
 		a := guess(i)
-		if a.is(http.StatusTooManyRequests, "too_many_attempts") {
+		if a.Is(http.StatusTooManyRequests, "too_many_attempts") {
 			return i, a
 		}
-		if a.field("code") != wrong {
+		if a.Field("code") != wrong {
 			t.Fatalf("guess %d: %s; want %s", i, a, wrong)
 		}
 	}
@@ -52,23 +52,23 @@ func TestKnown_CVE_2026_7507_idsChangeAtLogin(t *testing.T) {
 		email, _ := h.register()
 		planted, cookie := h.logInCookie(email)
 		again, next := h.logInCookie(email, "Cookie", cookie)
-		if planted.field("session_id") == again.field("session_id") || cookie == next {
-			t.Errorf("session %s and cookie outlived a login", again.field("session_id"))
+		if planted.Field("session_id") == again.Field("session_id") || cookie == next {
+			t.Errorf("session %s and cookie outlived a login", again.Field("session_id"))
 		}
-		if a := h.me(planted.field("access_token")); !a.is(http.StatusUnauthorized, "session_ended") {
+		if a := h.me(planted.Field("access_token")); !a.Is(http.StatusUnauthorized, "session_ended") {
 			t.Errorf("the session whose cookie was replaced: %s", a)
 		}
 		if a := h.first("POST", "/v1/refresh", nil, "Cookie", cookie); a.Status != http.StatusUnauthorized {
 			t.Errorf("its cookie: %s", a)
 		}
 		invented := "refresh=" + strings.Repeat("A", 77)
-		if fresh, set := h.logInCookie(email, "Cookie", invented); set == invented || fresh.field("session_id") == again.field("session_id") {
+		if fresh, set := h.logInCookie(email, "Cookie", invented); set == invented || fresh.Field("session_id") == again.Field("session_id") {
 			t.Error("a login took over what the caller invented")
 		}
-		if a := h.first("POST", "/v1/logout", nil, bearer(again.field("access_token"))...); a.Status != http.StatusNoContent {
+		if a := h.first("POST", "/v1/logout", nil, bearer(again.Field("access_token"))...); a.Status != http.StatusNoContent {
 			t.Errorf("logout without the cookie: %s", a)
 		}
-		if a := h.first("POST", "/v1/refresh", nil, "Cookie", next); !a.is(http.StatusUnauthorized, "refresh_revoked") {
+		if a := h.first("POST", "/v1/refresh", nil, "Cookie", next); !a.Is(http.StatusUnauthorized, "refresh_revoked") {
 			t.Errorf("the cookie that was not there at the logout: %s", a)
 		}
 	})
@@ -90,7 +90,7 @@ func TestKnown_CVE_2026_45364_spellingsOfOneAddress(t *testing.T) {
 	if n < 10 {
 		t.Errorf("%d guesses were free, want 10", n)
 	}
-	if a := h.wrong(email, "2001:db8:0:2::1"); !a.is(http.StatusUnauthorized, "invalid_credentials") {
+	if a := h.wrong(email, "2001:db8:0:2::1"); !a.Is(http.StatusUnauthorized, "invalid_credentials") {
 		t.Errorf("another network: %s", a)
 	}
 	if n := spelled("203.0.113.9", "::ffff:203.0.113.9", "::ffff:cb00:7109", "0:0:0:0:0:ffff:203.0.113.9"); n < 10 {
@@ -113,7 +113,7 @@ func TestKnown_CVE_2025_64102_parallelGuesses(t *testing.T) {
 				a := h.wrong(email, "198.51.100.7")
 				mu.Lock()
 				defer mu.Unlock()
-				said[a.field("code")]++
+				said[a.Field("code")]++
 			})
 		}
 		all.Wait()
@@ -136,7 +136,7 @@ func TestKnown_CVE_2026_9798_theOtherWayToThePassword(t *testing.T) {
 	h := onSQLite(t)
 	mine := h.person()
 	guess := func(current string) answer {
-		return h.first("POST", "/v1/me/password", fields{"current_password": current, "new_password": "another good pass phrase"}, bearer(mine.field("access_token"))...)
+		return h.first("POST", "/v1/me/password", fields{"current_password": current, "new_password": "another good pass phrase"}, bearer(mine.Field("access_token"))...)
 	}
 	if n, _ := guessesUntilThrottled(t, "wrong_password", func(int) answer { return guess("wrong and wrong") }); n < 10 {
 		t.Errorf("%d guesses were free, want 10", n)
@@ -172,7 +172,7 @@ func TestKnown_CVE_2024_41952_whoHasAnAccount(t *testing.T) {
 	for i, email := range []string{known, disabled, "nobody@example.com"} {
 		var answers []string
 		tell := func(a answer) {
-			answers = append(answers, fmt.Sprint(a.Status, " ", a.field("code"), " ", a.field("title"), " ", a.field("detail"), " ", a.Header.Get("Retry-After") != ""))
+			answers = append(answers, fmt.Sprint(a.Status, " ", a.Field("code"), " ", a.Field("title"), " ", a.Field("detail"), " ", a.Header.Get("Retry-After") != ""))
 		}
 		before := h.hashes()
 		for range 4 {
@@ -188,7 +188,7 @@ func TestKnown_CVE_2024_41952_whoHasAnAccount(t *testing.T) {
 			t.Errorf("try %d: with an account %q, disabled %q, without one %q", i, said[0][i], said[1][i], said[2][i])
 		}
 	}
-	if a := h.first("POST", "/v1/login", fields{"email": disabled, "password": goodPassword}, "X-Forwarded-For", "198.51.100.30"); !a.is(http.StatusUnauthorized, "invalid_credentials") {
+	if a := h.first("POST", "/v1/login", fields{"email": disabled, "password": goodPassword}, "X-Forwarded-For", "198.51.100.30"); !a.Is(http.StatusUnauthorized, "invalid_credentials") {
 		t.Errorf("a disabled account with its right password: %s", a)
 	}
 }
@@ -224,30 +224,30 @@ func TestKnown_CVE_2025_14559_disabledUser(t *testing.T) {
 		shut := func(when string) {
 			for _, d := range bearerDoors[:4] {
 				for _, a := range []answer{mine, browser} {
-					if d.shows(h, a.field("access_token")) {
+					if d.shows(h, a.Field("access_token")) {
 						t.Errorf("%s: %s believes a token from before", when, d.name)
 					}
 				}
 			}
-			if d := localDoors[1]; d.shows(h, mine.field("access_token")) {
+			if d := localDoors[1]; d.shows(h, mine.Field("access_token")) {
 				t.Errorf("%s: %s believes a token from before", when, d.name)
 			}
-			if a := h.refresh(h.nodes[0], mine.field("refresh_token")); !a.is(http.StatusUnauthorized, "refresh_revoked") {
+			if a := h.refresh(h.nodes[0], mine.Field("refresh_token")); !a.Is(http.StatusUnauthorized, "refresh_revoked") {
 				t.Errorf("%s: refresh: %s", when, a)
 			}
-			if a := h.first("POST", "/v1/refresh", nil, "Cookie", cookie); !a.is(http.StatusUnauthorized, "refresh_revoked") {
+			if a := h.first("POST", "/v1/refresh", nil, "Cookie", cookie); !a.Is(http.StatusUnauthorized, "refresh_revoked") {
 				t.Errorf("%s: refresh by cookie: %s", when, a)
 			}
 		}
 		shut("disabled")
-		if a := h.first("POST", "/v1/login", fields{"email": email, "password": goodPassword}); !a.is(http.StatusUnauthorized, "invalid_credentials") {
+		if a := h.first("POST", "/v1/login", fields{"email": email, "password": goodPassword}); !a.Is(http.StatusUnauthorized, "invalid_credentials") {
 			t.Errorf("login: %s", a)
 		}
 		if err := accounts.Enable(t.Context(), uid, "operator:test", "test"); err != nil {
 			t.Fatal(err)
 		}
 		shut("enabled again")
-		if a := h.me(h.logIn(email).field("access_token")); a.Status != http.StatusOK {
+		if a := h.me(h.logIn(email).Field("access_token")); a.Status != http.StatusOK {
 			t.Errorf("a new login: %s", a)
 		}
 	})
@@ -260,29 +260,29 @@ func TestKnown_GHSA_7hgr_xvrr_xpw3_sessionsAfterAPasswordChange(t *testing.T) {
 		email, uid := h.register()
 		mine, other := h.logIn(email), h.logIn(email)
 		quiet := h.born(uid, "first-party")
-		if a := h.first("POST", "/v1/me/password", fields{"current_password": goodPassword, "new_password": "another good pass phrase"}, bearer(mine.field("access_token"))...); a.Status != http.StatusNoContent {
+		if a := h.first("POST", "/v1/me/password", fields{"current_password": goodPassword, "new_password": "another good pass phrase"}, bearer(mine.Field("access_token"))...); a.Status != http.StatusNoContent {
 			t.Fatalf("change: %s", a)
 		}
-		if a := h.me(mine.field("access_token")); a.Status != http.StatusOK {
+		if a := h.me(mine.Field("access_token")); a.Status != http.StatusOK {
 			t.Errorf("the session that asked: %s", a)
 		}
-		if a := h.me(other.field("access_token")); !a.is(http.StatusUnauthorized, "session_ended") {
+		if a := h.me(other.Field("access_token")); !a.Is(http.StatusUnauthorized, "session_ended") {
 			t.Errorf("the other session's access token: %s", a)
 		}
-		for _, text := range []string{other.field("refresh_token"), quiet} {
-			if a := h.refresh(h.nodes[0], text); !a.is(http.StatusUnauthorized, "refresh_revoked") {
+		for _, text := range []string{other.Field("refresh_token"), quiet} {
+			if a := h.refresh(h.nodes[0], text); !a.Is(http.StatusUnauthorized, "refresh_revoked") {
 				t.Errorf("another session's refresh token: %s", a)
 			}
 		}
 		if a := h.first("POST", "/v1/login", fields{"email": email, "password": goodPassword}); a.Status != http.StatusUnauthorized {
 			t.Errorf("the old password: %s", a)
 		}
-		mine = h.rotate(h.nodes[0], mine.field("refresh_token"))
+		mine = h.rotate(h.nodes[0], mine.Field("refresh_token"))
 		// A shorter idle life is for the living, too.
 		h.nodes[0].stop()
 		h.settings = append(h.settings, "REFRESH_IDLE_TTL=1ms")
 		n := h.start()
-		if a := h.refresh(n, mine.field("refresh_token")); !a.is(http.StatusUnauthorized, "refresh_expired") {
+		if a := h.refresh(n, mine.Field("refresh_token")); !a.Is(http.StatusUnauthorized, "refresh_expired") {
 			t.Errorf("a session from before the idle life was shortened: %s", a)
 		}
 	})
@@ -294,32 +294,32 @@ func TestKnown_GHSA_7hgr_xvrr_xpw3_sessionsAfterAPasswordChange(t *testing.T) {
 func TestKnown_CVE_2025_61928_identityNeverFromTheBody(t *testing.T) {
 	h := onSQLite(t)
 	mine, victim := h.person(), h.person()
-	theirs := open(t, victim.field("access_token")).claims
+	theirs := open(t, victim.Field("access_token")).claims
 	for _, more := range []string{"id", "user_id", "userId", "sub", "roles", "admin", "session_id", "email_verified", "created_at"} {
 		for path, body := range map[string]fields{
 			"/v1/users":       {"email": "new@example.com", "password": goodPassword},
 			"/v1/login":       {"email": "new@example.com", "password": goodPassword},
-			"/v1/refresh":     {"refresh_token": mine.field("refresh_token")},
+			"/v1/refresh":     {"refresh_token": mine.Field("refresh_token")},
 			"/v1/logout":      {"refresh_token": "x"},
 			"/v1/me/password": {"current_password": goodPassword, "new_password": "another good pass phrase"},
 		} {
 			body[more] = theirs["sub"]
-			if a := h.first("POST", path, body, bearer(mine.field("access_token"))...); !a.is(http.StatusBadRequest, "invalid_request") {
+			if a := h.first("POST", path, body, bearer(mine.Field("access_token"))...); !a.Is(http.StatusBadRequest, "invalid_request") {
 				t.Errorf("%s with the member %s: %s", path, more, a)
 			}
 		}
 	}
 	for _, path := range []string{"/v1/me?user_id=", "/v1/me?sub=", "/v1/sessions?user_id="} {
-		a := h.first("GET", path+fmt.Sprint(theirs["sub"]), nil, append(bearer(mine.field("access_token")), "X-User-Id", fmt.Sprint(theirs["sub"]))...)
-		if strings.Contains(string(a.Body), fmt.Sprint(theirs["sub"])) || strings.Contains(string(a.Body), victim.field("session_id")) {
+		a := h.first("GET", path+fmt.Sprint(theirs["sub"]), nil, append(bearer(mine.Field("access_token")), "X-User-Id", fmt.Sprint(theirs["sub"]))...)
+		if strings.Contains(string(a.Body), fmt.Sprint(theirs["sub"])) || strings.Contains(string(a.Body), victim.Field("session_id")) {
 			t.Errorf("%s shows somebody else: %s", path, a)
 		}
 	}
-	if a := h.first("DELETE", "/v1/sessions/"+victim.field("session_id"), nil, bearer(mine.field("access_token"))...); !a.is(http.StatusNotFound, "session_not_found") {
+	if a := h.first("DELETE", "/v1/sessions/"+victim.Field("session_id"), nil, bearer(mine.Field("access_token"))...); !a.Is(http.StatusNotFound, "session_not_found") {
 		t.Errorf("ending somebody else's session: %s", a)
 	}
-	h.first("DELETE", "/v1/sessions?except=current", nil, bearer(mine.field("access_token"))...)
-	if a := h.me(victim.field("access_token")); a.Status != http.StatusOK {
+	h.first("DELETE", "/v1/sessions?except=current", nil, bearer(mine.Field("access_token"))...)
+	if a := h.me(victim.Field("access_token")); a.Status != http.StatusOK {
 		t.Errorf("the victim: %s", a)
 	}
 }
@@ -341,10 +341,10 @@ func TestKnown_CVE_2026_55670_idsAreNotReused(t *testing.T) {
 	email, _ := h.register()
 	for range 3 {
 		a := h.logIn(email)
-		if seen[a.field("session_id")] {
-			t.Errorf("session %s is there twice", a.field("session_id"))
+		if seen[a.Field("session_id")] {
+			t.Errorf("session %s is there twice", a.Field("session_id"))
 		}
-		seen[a.field("session_id")] = true
-		h.first("POST", "/v1/logout", nil, bearer(a.field("access_token"))...)
+		seen[a.Field("session_id")] = true
+		h.first("POST", "/v1/logout", nil, bearer(a.Field("access_token"))...)
 	}
 }

@@ -28,9 +28,9 @@ func TestKnown_CVE_2026_1035_rotationRace(t *testing.T) {
 				all.Go(func() { answers[i] = h.refresh(h.nodes[i%len(h.nodes)], text) })
 			}
 			all.Wait()
-			next := answers[0].field("refresh_token")
+			next := answers[0].Field("refresh_token")
 			for i, a := range answers {
-				if a.Status != http.StatusOK || a.field("refresh_token") != next || next == text {
+				if a.Status != http.StatusOK || a.Field("refresh_token") != next || next == text {
 					t.Fatalf("round %d, holder %d: %s; the first one got %s", round, i, a, answers[0])
 				}
 			}
@@ -48,16 +48,16 @@ func TestKnown_CVE_2026_1035_rotationRace(t *testing.T) {
 func TestKnown_CVE_2026_9802_reuseIsNoticedAfterARestart(t *testing.T) {
 	onEach(t, func(t *testing.T, h *house) {
 		first := h.born(h.user(), "first-party")
-		second := h.rotate(h.nodes[0], first).field("refresh_token")
-		third := h.rotate(h.nodes[0], second).field("refresh_token")
+		second := h.rotate(h.nodes[0], first).Field("refresh_token")
+		third := h.rotate(h.nodes[0], second).Field("refresh_token")
 		h.nodes[0].stop()
 		n := h.start()
-		if a := h.refresh(n, first); !a.is(http.StatusUnauthorized, "refresh_reused") {
+		if a := h.refresh(n, first); !a.Is(http.StatusUnauthorized, "refresh_reused") {
 			t.Errorf("an old token after a restart: %s", a)
 		}
 		n.stop()
 		n = h.start()
-		if a := h.refresh(n, third); !a.is(http.StatusUnauthorized, "refresh_revoked") {
+		if a := h.refresh(n, third); !a.Is(http.StatusUnauthorized, "refresh_revoked") {
 			t.Errorf("the head of the ended family after another restart: %s", a)
 		}
 	})
@@ -72,13 +72,13 @@ func TestKnown_Keycloak_50999_rotationsWithinOneSecond(t *testing.T) {
 		for _, old := range []int{0, 1, 17, 33, 48} {
 			tokens := []string{h.born(uid, "first-party")}
 			for range 50 {
-				tokens = append(tokens, h.rotate(h.nodes[0], tokens[len(tokens)-1]).field("refresh_token"))
+				tokens = append(tokens, h.rotate(h.nodes[0], tokens[len(tokens)-1]).Field("refresh_token"))
 			}
-			if a := h.refresh(h.nodes[0], tokens[old]); !a.is(http.StatusUnauthorized, "refresh_reused") {
+			if a := h.refresh(h.nodes[0], tokens[old]); !a.Is(http.StatusUnauthorized, "refresh_reused") {
 				t.Errorf("generation %d of 51: %s", old+1, a)
 			}
 			for _, later := range []int{old + 1, 50} {
-				if a := h.refresh(h.nodes[0], tokens[later]); !a.is(http.StatusUnauthorized, "refresh_revoked") {
+				if a := h.refresh(h.nodes[0], tokens[later]); !a.Is(http.StatusUnauthorized, "refresh_revoked") {
 					t.Errorf("generation %d after that: %s", later+1, a)
 				}
 			}
@@ -111,7 +111,7 @@ func TestKnown_Keycloak_51312_refreshRacesLogout(t *testing.T) {
 						if a.Status != http.StatusOK {
 							return
 						}
-						mine = a.field("refresh_token")
+						mine = a.Field("refresh_token")
 						mu.Lock()
 						got = append(got, a)
 						mu.Unlock()
@@ -126,13 +126,13 @@ func TestKnown_Keycloak_51312_refreshRacesLogout(t *testing.T) {
 			})
 			all.Wait()
 			for _, a := range got {
-				if late := h.refresh(h.nodes[0], a.field("refresh_token")); late.Status != http.StatusUnauthorized {
+				if late := h.refresh(h.nodes[0], a.Field("refresh_token")); late.Status != http.StatusUnauthorized {
 					t.Fatalf("a refresh token that was handed out around the logout: %s", late)
 				}
 			}
 			if len(got) > 0 {
 				handedOut += len(got)
-				if me := h.me(got[len(got)-1].field("access_token")); !me.is(http.StatusUnauthorized, "session_ended") {
+				if me := h.me(got[len(got)-1].Field("access_token")); !me.Is(http.StatusUnauthorized, "session_ended") {
 					t.Fatalf("the access token that was handed out around the logout: %s", me)
 				}
 			}
@@ -153,13 +153,13 @@ func TestKnown_Keycloak_52666_theStateIsInTheRow(t *testing.T) {
 			if i%2 == 1 {
 				n = h.start()
 			}
-			tokens = append(tokens, h.rotate(n, tokens[i]).field("refresh_token"))
+			tokens = append(tokens, h.rotate(n, tokens[i]).Field("refresh_token"))
 		}
 		last := h.nodes[len(h.nodes)-1]
-		if a := h.refresh(last, tokens[5]); a.Status != http.StatusOK || a.field("refresh_token") != tokens[6] {
+		if a := h.refresh(last, tokens[5]); a.Status != http.StatusOK || a.Field("refresh_token") != tokens[6] {
 			t.Errorf("the predecessor, a retry: %s", a)
 		}
-		if a := h.refresh(h.start(), tokens[2]); !a.is(http.StatusUnauthorized, "refresh_reused") {
+		if a := h.refresh(h.start(), tokens[2]); !a.Is(http.StatusUnauthorized, "refresh_reused") {
 			t.Errorf("an old token at a node that has just started: %s", a)
 		}
 	})
@@ -173,7 +173,7 @@ func TestKnown_Hydra_3604_contentionIsNoServerError(t *testing.T) {
 		uid := h.user()
 		for round := range 4 {
 			first := h.born(uid, "first-party")
-			second := h.rotate(h.nodes[0], first).field("refresh_token")
+			second := h.rotate(h.nodes[0], first).Field("refresh_token")
 			forged := second[:40] + strings.Repeat("A", len(second)-40)
 			quarrel := round%2 == 1
 			var mu sync.Mutex
@@ -220,7 +220,7 @@ func TestKnown_CVE_2026_55672_anotherClientsToken(t *testing.T) {
 	onEach(t, func(t *testing.T, h *house) {
 		theirs := h.born(h.user(), "another-client")
 		for range 3 {
-			if a := h.refresh(h.nodes[0], theirs); !a.is(http.StatusUnauthorized, "refresh_invalid") {
+			if a := h.refresh(h.nodes[0], theirs); !a.Is(http.StatusUnauthorized, "refresh_invalid") {
 				t.Errorf("another client's refresh token: %s", a)
 			}
 		}
@@ -258,19 +258,19 @@ func (h *house) redeem(text, client string) (refresh.Verdict, error) {
 func TestKnown_CVE_2026_4282_handlesOfAnotherKind(t *testing.T) {
 	h := onSQLite(t)
 	mine := h.person()
-	access, text := mine.field("access_token"), mine.field("refresh_token")
+	access, text := mine.Field("access_token"), mine.Field("refresh_token")
 	claims := open(t, access).claims
 	for name, value := range map[string]any{
-		"access token": access, "session id": mine.field("session_id"), "user id": claims["sub"], "jti": claims["jti"], "kid": h.signing().kid,
-		"request id": mine.Header.Get("X-Request-Id"), "prefix and session id": "asrt_" + mine.field("session_id"), "prefix and jti": fmt.Sprint("asrt_", claims["jti"]),
+		"access token": access, "session id": mine.Field("session_id"), "user id": claims["sub"], "jti": claims["jti"], "kid": h.signing().kid,
+		"request id": mine.Header.Get("X-Request-Id"), "prefix and session id": "asrt_" + mine.Field("session_id"), "prefix and jti": fmt.Sprint("asrt_", claims["jti"]),
 		"token without its prefix": strings.TrimPrefix(text, "asrt_"), "another prefix": "asac_" + strings.TrimPrefix(text, "asrt_"),
 	} {
-		if a := h.refresh(h.nodes[0], fmt.Sprint(value)); !a.is(http.StatusUnauthorized, "refresh_invalid") {
+		if a := h.refresh(h.nodes[0], fmt.Sprint(value)); !a.Is(http.StatusUnauthorized, "refresh_invalid") {
 			t.Errorf("%s as a refresh token: %s", name, a)
 		}
 	}
 	for _, id := range []string{text, access, fmt.Sprint(claims["sub"]), fmt.Sprint(claims["jti"])} {
-		if a := h.first("DELETE", "/v1/sessions/"+id, nil, bearer(access)...); !a.is(http.StatusNotFound, "session_not_found") {
+		if a := h.first("DELETE", "/v1/sessions/"+id, nil, bearer(access)...); !a.Is(http.StatusNotFound, "session_not_found") {
 			t.Errorf("%.20s as a session id: %s", id, a)
 		}
 	}
@@ -304,7 +304,7 @@ func TestKnown_CVE_2026_27840_everyPrefixAndEveryBit(t *testing.T) {
 		all.Go(func() {
 			defer func() { <-places }()
 			a, err := h.nodes[0].try(context.Background(), "POST", "/v1/refresh", fields{"refresh_token": text})
-			if err != nil || !a.is(http.StatusUnauthorized, "refresh_invalid") {
+			if err != nil || !a.Is(http.StatusUnauthorized, "refresh_invalid") {
 				t.Errorf("%q: %s, %v", text, a, err)
 			}
 		})
@@ -333,22 +333,22 @@ func TestKnown_Rauthy_1696_reuseEndsTheWholeFamily(t *testing.T) {
 	onEach(t, func(t *testing.T, h *house) {
 		email, _ := h.register()
 		stolen, other := h.logIn(email), h.logIn(email)
-		second := h.rotate(h.nodes[0], stolen.field("refresh_token"))
-		third := h.rotate(h.nodes[0], second.field("refresh_token"))
-		if a := h.refresh(h.nodes[0], stolen.field("refresh_token")); !a.is(http.StatusUnauthorized, "refresh_reused") {
+		second := h.rotate(h.nodes[0], stolen.Field("refresh_token"))
+		third := h.rotate(h.nodes[0], second.Field("refresh_token"))
+		if a := h.refresh(h.nodes[0], stolen.Field("refresh_token")); !a.Is(http.StatusUnauthorized, "refresh_reused") {
 			t.Fatalf("reuse: %s", a)
 		}
 		for name, a := range map[string]answer{"first": stolen, "second": second, "third": third} {
-			if r := h.refresh(h.nodes[0], a.field("refresh_token")); r.Status != http.StatusUnauthorized {
+			if r := h.refresh(h.nodes[0], a.Field("refresh_token")); r.Status != http.StatusUnauthorized {
 				t.Errorf("the %s refresh token: %s", name, r)
 			}
-			if me := h.me(a.field("access_token")); !me.is(http.StatusUnauthorized, "session_ended") {
+			if me := h.me(a.Field("access_token")); !me.Is(http.StatusUnauthorized, "session_ended") {
 				t.Errorf("the %s access token: %s", name, me)
 			}
 		}
-		if me := h.me(other.field("access_token")); me.Status != http.StatusOK {
+		if me := h.me(other.Field("access_token")); me.Status != http.StatusOK {
 			t.Errorf("the other device: %s", me)
 		}
-		h.rotate(h.nodes[0], other.field("refresh_token"))
+		h.rotate(h.nodes[0], other.Field("refresh_token"))
 	})
 }

@@ -19,7 +19,7 @@ import (
 func TestKnown_CVE_2026_16093_policyFromAnUnverifiedHeader(t *testing.T) {
 	h := onSQLite(t, "KEY_ALGORITHMS=ES256,EdDSA")
 	mine := h.person()
-	genuine, s := open(t, mine.field("access_token")), h.signing()
+	genuine, s := open(t, mine.Field("access_token")), h.signing()
 	public := h.public()
 	otherKid := ""
 	for _, k := range strings.Split(string(public.jwks), `"kid":"`)[1:] {
@@ -45,7 +45,7 @@ func TestKnown_CVE_2026_16093_policyFromAnUnverifiedHeader(t *testing.T) {
 			}
 		}
 	}
-	if a := h.me(mine.field("access_token")); a.Status != http.StatusOK {
+	if a := h.me(mine.Field("access_token")); a.Status != http.StatusOK {
 		t.Errorf("the genuine token: %s", a)
 	}
 }
@@ -62,7 +62,7 @@ func TestKnown_CVE_2026_4634_endlessInput(t *testing.T) {
 		"/v1/login": fields{"email": "a@example.com", "password": megabyte}, "/v1/users": fields{"email": megabyte, "password": goodPassword},
 		"/v1/refresh": fields{"refresh_token": megabyte}, "/v1/logout": fields{"refresh_token": megabyte},
 	} {
-		if a := h.first("POST", path, body); !a.is(http.StatusRequestEntityTooLarge, "body_too_large") {
+		if a := h.first("POST", path, body); !a.Is(http.StatusRequestEntityTooLarge, "body_too_large") {
 			t.Errorf("%s with a megabyte: %.200s", path, a)
 		}
 	}
@@ -72,7 +72,7 @@ func TestKnown_CVE_2026_4634_endlessInput(t *testing.T) {
 			t.Errorf("%s of a megabyte: %d", name, a.Status)
 		}
 	}
-	genuine, s := open(t, mine.field("access_token")), h.signing()
+	genuine, s := open(t, mine.Field("access_token")), h.signing()
 	before := heap()
 	var all sync.WaitGroup
 	const callers, each = 32, 60
@@ -84,7 +84,7 @@ func TestKnown_CVE_2026_4634_endlessInput(t *testing.T) {
 				a := h.first("GET", "/v1/me", nil, "Authorization", "Bearer "+token, "Host", fmt.Sprintf("host%d.example.com", n),
 					"Origin", fmt.Sprintf("https://origin%d.example.com", n), "X-Forwarded-For", fmt.Sprintf("10.%d.%d.%d", n>>16&255, n>>8&255, n&255),
 					"User-Agent", fmt.Sprintf("agent %d", n), "Accept-Language", fmt.Sprintf("x-%d", n))
-				if !a.is(http.StatusUnauthorized, "token_invalid") {
+				if !a.Is(http.StatusUnauthorized, "token_invalid") {
 					t.Errorf("kid %d: %s", n, a)
 				}
 			}
@@ -114,7 +114,7 @@ func heap() int64 {
 func TestKnown_CVE_2024_28180_encryptedTokens(t *testing.T) {
 	h := onSQLite(t)
 	mine := h.person()
-	access := mine.field("access_token")
+	access := mine.Field("access_token")
 	parts := strings.Split(access, ".")
 	part := func(text string) string { return b64([]byte(text)) }
 	for name, token := range map[string]string{
@@ -158,7 +158,7 @@ func TestKnown_CVE_2025_30204_aHeaderOfDots(t *testing.T) {
 			t.Errorf("%s: %v allocations", name, n)
 		}
 		if len(token) < 30<<10 {
-			if a := h.me(token); !a.is(http.StatusUnauthorized, "token_invalid") {
+			if a := h.me(token); !a.Is(http.StatusUnauthorized, "token_invalid") {
 				t.Errorf("%s: %s", name, a)
 			}
 		}
@@ -171,7 +171,7 @@ func TestKnown_CVE_2025_30204_aHeaderOfDots(t *testing.T) {
 func TestKnown_CVE_2024_51744_expiredHidesABadSignature(t *testing.T) {
 	h := onSQLite(t)
 	mine := h.person()
-	genuine, s := open(t, mine.field("access_token")), h.signing()
+	genuine, s := open(t, mine.Field("access_token")), h.signing()
 	thief := newThief(t, s.kid)
 	old := map[string]any{"iat": time.Now().Add(-2 * time.Hour).Unix(), "exp": time.Now().Add(-time.Hour).Unix()}
 	for name, c := range map[string]struct {
@@ -189,7 +189,7 @@ func TestKnown_CVE_2024_51744_expiredHidesABadSignature(t *testing.T) {
 		if claims != nil || !errors.Is(err, c.want) || c.want != verify.ErrExpired && errors.Is(err, verify.ErrExpired) {
 			t.Errorf("%s: %v, %v", name, claims, err)
 		}
-		if a := h.me(c.token); !a.is(http.StatusUnauthorized, c.code) {
+		if a := h.me(c.token); !a.Is(http.StatusUnauthorized, c.code) {
 			t.Errorf("%s: %s", name, a)
 		}
 		if c.want != verify.ErrExpired { // which a logout takes
@@ -198,7 +198,7 @@ func TestKnown_CVE_2024_51744_expiredHidesABadSignature(t *testing.T) {
 			}
 		}
 	}
-	if a := h.me(mine.field("access_token")); a.Status != http.StatusOK {
+	if a := h.me(mine.Field("access_token")); a.Status != http.StatusOK {
 		t.Errorf("the session after all that: %s", a)
 	}
 }
@@ -208,7 +208,7 @@ func TestKnown_CVE_2024_51744_expiredHidesABadSignature(t *testing.T) {
 func TestKnown_CVE_2024_5798_audience(t *testing.T) {
 	h := onSQLite(t)
 	mine := h.person()
-	genuine, s := open(t, mine.field("access_token")), h.signing()
+	genuine, s := open(t, mine.Field("access_token")), h.signing()
 	for _, c := range []struct {
 		aud  any
 		good bool
@@ -249,7 +249,7 @@ func TestKnown_CVE_2024_5798_audience(t *testing.T) {
 func TestKnown_CVE_2026_33496_oneTokensVerdictForAnother(t *testing.T) {
 	h := onSQLite(t)
 	v := h.verifier()
-	good := h.person().field("access_token")
+	good := h.person().Field("access_token")
 	for at := range len(good) {
 		if good[at] == '.' {
 			continue
@@ -264,7 +264,7 @@ func TestKnown_CVE_2026_33496_oneTokensVerdictForAnother(t *testing.T) {
 		}
 	}
 	dot := strings.LastIndexByte(good, '.')
-	for _, other := range []string{good[:dot+1], good[:dot], good + "A", good[dot+1:], h.person().field("access_token")[:dot] + good[dot:]} {
+	for _, other := range []string{good[:dot+1], good[:dot], good + "A", good[dot+1:], h.person().Field("access_token")[:dot] + good[dot:]} {
 		if claims, err := v.Verify(t.Context(), other); err == nil || claims != nil {
 			t.Errorf("%.30s...: %v, %v", other, claims, err)
 		}

@@ -40,23 +40,23 @@ func TestKnown_CVE_2020_15223_aFailingStoreIsNoRevocation(t *testing.T) {
 		for _, table := range []string{"users", "sessions", "families", "audit_events", "server_state"} {
 			mine, text := h.logIn(email), h.born(uid, "first-party")
 			run("ALTER TABLE " + table + " RENAME TO away")
-			out := h.first("POST", "/v1/logout", fields{"refresh_token": mine.field("refresh_token")})
+			out := h.first("POST", "/v1/logout", fields{"refresh_token": mine.Field("refresh_token")})
 			again := h.refresh(h.nodes[0], text)
 			run("ALTER TABLE away RENAME TO " + table)
 
 			switch out.Status {
 			case http.StatusNoContent:
-				if a := h.me(mine.field("access_token")); !a.is(http.StatusUnauthorized, "session_ended") {
+				if a := h.me(mine.Field("access_token")); !a.Is(http.StatusUnauthorized, "session_ended") {
 					t.Errorf("without %s the logout said 204, and the session is alive: %s", table, a)
 				}
 			case http.StatusServiceUnavailable:
 				if out.Header.Get("Retry-After") == "" {
 					t.Errorf("without %s: 503 without Retry-After", table)
 				}
-				if a := h.me(mine.field("access_token")); a.Status != http.StatusOK {
+				if a := h.me(mine.Field("access_token")); a.Status != http.StatusOK {
 					t.Errorf("without %s the logout said 503, and then: %s", table, a)
 				}
-				h.rotate(h.nodes[0], mine.field("refresh_token"))
+				h.rotate(h.nodes[0], mine.Field("refresh_token"))
 			default:
 				t.Errorf("without %s the logout said %s", table, out)
 			}
@@ -99,7 +99,7 @@ func TestKnown_GHSA_3529_5m8x_rpv3_hostFromHeaders(t *testing.T) {
 		if !strings.HasPrefix(cookie, "__Host-refresh=") || !strings.Contains(cookie, "Secure") || strings.Contains(cookie, "Domain") {
 			t.Errorf("the cookie is %s", cookie)
 		}
-		claims := open(t, login.field("access_token")).claims
+		claims := open(t, login.Field("access_token")).claims
 		if claims["iss"] != "https://auth.example.com" || claims["aud"] != "https://auth.example.com" {
 			t.Errorf("the token says %v", claims)
 		}
@@ -114,14 +114,14 @@ func TestKnown_Chi_realIPAndRedirects(t *testing.T) {
 	email, _ := h.register()
 	const lie = "203.0.113.66"
 	mine := h.logIn(email, "X-Real-IP", lie, "True-Client-IP", lie, "X-Forwarded-For", lie, "CF-Connecting-IP", lie, "X-Client-IP", lie, "Forwarded", "for="+lie)
-	list := h.first("GET", "/v1/sessions", nil, bearer(mine.field("access_token"))...)
+	list := h.first("GET", "/v1/sessions", nil, bearer(mine.Field("access_token"))...)
 	if !strings.Contains(string(list.Body), `"ip":"127.0.0.1"`) || strings.Contains(string(list.Body), lie) {
 		t.Errorf("the session says it came from elsewhere: %s", list)
 	}
 	behind := onSQLite(t, "TRUSTED_PROXIES=127.0.0.1")
 	email, _ = behind.register()
 	mine = behind.logIn(email, "X-Forwarded-For", "6.6.6.6, 203.0.113.5", "X-Real-IP", "6.6.6.6", "True-Client-IP", "6.6.6.6")
-	list = behind.first("GET", "/v1/sessions", nil, bearer(mine.field("access_token"))...)
+	list = behind.first("GET", "/v1/sessions", nil, bearer(mine.Field("access_token"))...)
 	if !strings.Contains(string(list.Body), `"ip":"203.0.113.5"`) {
 		t.Errorf("behind a proxy the right-most address counts: %s", list)
 	}
@@ -156,10 +156,10 @@ func TestKnown_CVE_2026_33504_placesInListsAreValues(t *testing.T) {
 					t.Errorf("after %q comes %s", text, u.Email)
 				}
 			}
-			if a := h.first("DELETE", "/v1/sessions/"+url.PathEscape(text), nil, bearer(mine.field("access_token"))...); !a.is(http.StatusNotFound, "session_not_found") {
+			if a := h.first("DELETE", "/v1/sessions/"+url.PathEscape(text), nil, bearer(mine.Field("access_token"))...); !a.Is(http.StatusNotFound, "session_not_found") {
 				t.Errorf("a session %q: %s", text, a)
 			}
-			a := h.first("DELETE", "/v1/sessions?except="+url.QueryEscape(text), nil, bearer(mine.field("access_token"))...)
+			a := h.first("DELETE", "/v1/sessions?except="+url.QueryEscape(text), nil, bearer(mine.Field("access_token"))...)
 			if a.Status < 400 || a.Status >= 500 {
 				t.Errorf("all sessions except %q: %s", text, a)
 			}
@@ -167,7 +167,7 @@ func TestKnown_CVE_2026_33504_placesInListsAreValues(t *testing.T) {
 				t.Errorf("a login as %q: %s", text, a)
 			}
 		}
-		if a := h.me(mine.field("access_token")); a.Status != http.StatusOK {
+		if a := h.me(mine.Field("access_token")); a.Status != http.StatusOK {
 			t.Errorf("after all that: %s", a)
 		}
 	})
@@ -181,7 +181,7 @@ func TestKnown_CVE_2026_34969_refreshTokenInAURL(t *testing.T) {
 	email, _ := h.register()
 	mine := h.logIn(email)
 	_, cookie := h.logInCookie(email)
-	text, access := mine.field("refresh_token"), mine.field("access_token")
+	text, access := mine.Field("refresh_token"), mine.Field("access_token")
 	for _, path := range []string{"/v1/refresh?refresh_token=", "/v1/refresh?token=", "/v1/refresh/", "/v1/logout?refresh_token="} {
 		for _, method := range []string{"GET", "POST", "DELETE"} {
 			if a := h.first(method, path+text, nil); a.Status == http.StatusOK {
@@ -190,7 +190,7 @@ func TestKnown_CVE_2026_34969_refreshTokenInAURL(t *testing.T) {
 		}
 	}
 	for _, path := range []string{"/v1/me?access_token=", "/v1/sessions?access_token="} {
-		if a := h.first("GET", path+access, nil); !a.is(http.StatusUnauthorized, "token_invalid") {
+		if a := h.first("GET", path+access, nil); !a.Is(http.StatusUnauthorized, "token_invalid") {
 			t.Errorf("GET %s takes a token from the URL: %s", path, a)
 		}
 	}
@@ -274,7 +274,7 @@ func TestKnown_CVE_2025_67495_noMarkupComesBack(t *testing.T) {
 		h.first("POST", "/v1/users", fields{"email": script, "password": goodPassword}), h.first("POST", "/v1/login", fields{script: "x"}),
 		h.first("POST", "/v1/login", fields{"email": script + "@example.com", "password": script}), h.first("POST", "/v1/refresh", fields{"refresh_token": script}),
 		h.first("POST", "/v1/refresh", fields{}, "Origin", "https://"+script), h.first("POST", "/v1/refresh", script, "Content-Type", script),
-		h.first("GET", "/v1/me", nil, "Authorization", "Bearer "+script), h.first("DELETE", "/v1/sessions?except="+url.QueryEscape(script), nil, bearer(mine.field("access_token"))...),
+		h.first("GET", "/v1/me", nil, "Authorization", "Bearer "+script), h.first("DELETE", "/v1/sessions?except="+url.QueryEscape(script), nil, bearer(mine.Field("access_token"))...),
 	} {
 		if strings.Contains(string(a.Body), "<script") || strings.Contains(fmt.Sprint(a.Header), "<script") {
 			t.Errorf("%s %v", a, a.Header)

@@ -1,14 +1,12 @@
 package rig
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/binary"
-	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"sync"
 	"time"
@@ -57,9 +55,9 @@ const Password = "correct horse battery staple"
 
 // register makes an account.
 func register(ctx context.Context, h *http.Client, node, email string) error {
-	status, body, err := post(ctx, h, node+"/v1/users", map[string]string{"email": email, "password": Password}, "")
-	if err == nil && status != http.StatusCreated {
-		err = fmt.Errorf("%d %.300s", status, body)
+	a, err := Ask(ctx, h, "POST", node+"/v1/users", map[string]string{"email": email, "password": Password})
+	if err == nil && a.Status != http.StatusCreated {
+		err = errors.New(a.String())
 	}
 	if err != nil {
 		return fmt.Errorf("register %s: %w", email, err)
@@ -69,52 +67,16 @@ func register(ctx context.Context, h *http.Client, node, email string) error {
 
 // logIn opens a session at the first node.
 func logIn(ctx context.Context, h *http.Client, email string, nodes []string) (*Client, error) {
-	status, body, err := post(ctx, h, nodes[0]+"/v1/login", map[string]string{"email": email, "password": Password}, "")
-	if err == nil && status != http.StatusOK {
-		err = fmt.Errorf("%d %.300s", status, body)
+	a, err := Ask(ctx, h, "POST", nodes[0]+"/v1/login", map[string]string{"email": email, "password": Password})
+	if err == nil && a.Status != http.StatusOK {
+		err = errors.New(a.String())
 	}
 	if err != nil {
 		return nil, fmt.Errorf("log in %s: %w", email, err)
 	}
-	c := &Client{http: h, nodes: nodes, key: rand.Text()}
-	if c.token, err = refreshToken(body); err != nil {
-		return nil, err
-	}
+	c := &Client{http: h, nodes: nodes, key: rand.Text(), token: a.Field("refresh_token")}
 	c.Family, c.acked, err = readToken(c.token)
 	return c, err
-}
-
-func refreshToken(body []byte) (string, error) {
-	var tokens struct {
-		RefreshToken string `json:"refresh_token"`
-	}
-	err := json.Unmarshal(body, &tokens)
-	return tokens.RefreshToken, err
-}
-
-func post(ctx context.Context, h *http.Client, url string, body any, key string) (status int, answer []byte, err error) {
-	text, err := json.Marshal(body)
-	if err != nil {
-		return 0, nil, err
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(text))
-	if err != nil {
-		return 0, nil, err
-	}
-	request.Header.Set("Content-Type", "application/json")
-	if key != "" {
-		request.Header["Idempotency-Key"] = []string{key}
-		// To net/http the header says that it may send the request a second
-		// time by itself; a client that counts its requests does not want that.
-		request.GetBody = nil
-	}
-	response, err := h.Do(request)
-	if err != nil {
-		return 0, nil, err
-	}
-	defer response.Body.Close()
-	answer, err = io.ReadAll(response.Body)
-	return response.StatusCode, answer, err
 }
 
 // retryPause is how long a client waits before it asks again. Retry-After says
@@ -124,23 +86,19 @@ const retryPause = 250 * time.Millisecond
 
 // refresh makes one attempt. It reports whether it was answered 200.
 func (c *Client) refresh(ctx context.Context) bool {
-	status, body, err := post(ctx, c.http, c.nodes[c.next%len(c.nodes)]+"/v1/refresh", map[string]string{"refresh_token": c.token}, c.key)
+	a, err := Ask(ctx, c.http, "POST", c.nodes[c.next%len(c.nodes)]+"/v1/refresh", map[string]string{"refresh_token": c.token}, "Idempotency-Key", c.key)
 	switch {
-	case err != nil || status == http.StatusServiceUnavailable:
+	case err != nil || a.Status == http.StatusServiceUnavailable:
 		c.note(func() { c.retries++ })
 		c.next++
 		c.wait = retryPause
 		return false
-	case status != http.StatusOK:
-		c.violate("a valid token of generation %d was answered %d %.300s", c.Acked(), status, body)
+	case a.Status != http.StatusOK:
+		c.violate("a valid token of generation %d was answered %.300s", c.Acked(), a)
 		c.wait = time.Second
 		return false
 	}
-	token, err := refreshToken(body)
-	if err != nil {
-		c.violate("200 with %.300q", body)
-		return false
-	}
+	token := a.Field("refresh_token")
 	family, generation, err := readToken(token)
 	if before := c.Acked(); err != nil || family != c.Family || generation != before+1 {
 		c.violate("a token of generation %d was answered with %x at generation %d (%v); want %x at %d", before, family, generation, err, c.Family, before+1)
