@@ -178,6 +178,15 @@ func (r *Ring) Root(number uint8) (key secret.Bytes, ok bool) {
 	return secret.Bytes{}, false
 }
 
+// Revision returns how many changes the ring had seen when this node read it;
+// 0 before the first read.
+func (r *Ring) Revision() int64 {
+	if s := r.current.Load(); s != nil {
+		return s.stored.Revision
+	}
+	return 0
+}
+
 // Public returns algorithm and public key of a kid in the key set.
 func (r *Ring) Public(kid string) (alg Algorithm, key crypto.PublicKey, ok bool) {
 	s := r.current.Load()

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"example.com/authserver/internal/audit"
@@ -93,6 +94,12 @@ type Change struct {
 	Audit []audit.Event
 }
 
+// RevokesRoot reports whether a refresh root key is revoked by the change, or
+// stands revoked after it.
+func (c Change) RevokesRoot() bool {
+	return slices.ContainsFunc(c.Update, func(k StoredKey) bool { return k.Purpose == Refresh && k.RevokedAt != nil })
+}
+
 // ErrRingChanged says that a change was decided on a ring that is no longer
 // the one in the store. Nothing was written; read, decide and try again.
 var ErrRingChanged = errors.New("the key ring was changed by somebody else")
@@ -115,6 +122,7 @@ type Store interface {
 	// Number) or KID among inserts, and an update or a forget that meets no row,
 	// is ErrRingChanged too: the decision was taken on another ring. A change
 	// without rows is valid: it writes its audit events and moves the revision.
+	// A change that RevokesRoot is noted with its revision: see refresh.Call.
 	// Once it returned nil the change is durable and every later ReadRing on
 	// any node sees it.
 	ChangeRing(ctx context.Context, c Change) (revision int64, err error)

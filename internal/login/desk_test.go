@@ -26,6 +26,8 @@ import (
 // oneRoot is a root key ring of one key.
 type oneRoot struct{ key secret.Bytes }
 
+func (oneRoot) Revision() int64 { return 0 }
+
 func (r oneRoot) ActiveRoot() (uint8, secret.Bytes, error) { return 1, r.key, nil }
 func (r oneRoot) Root(n uint8) (secret.Bytes, bool)        { return r.key, n == 1 }
 func (oneRoot) Reread(context.Context) error               { return nil }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	"example.com/authserver/internal/fault"
@@ -57,7 +56,6 @@ type Rotator struct {
 	queue    queue
 
 	outages watch
-	heard   atomic.Int64 // the newest TokensFrom that the keys were read after, in Unix seconds
 	pace    *limit.Pace[id.Family]
 
 	alone    *limit.Gate // judged one by one in ordinary times
@@ -101,47 +99,33 @@ func NewRotator(store Store, roots Roots, policy func(client string) Policy, clo
 // Once a rotation has been sent to the store it is waited for even if ctx
 // ends, because nobody could say otherwise what became of it.
 func (r *Rotator) Redeem(ctx context.Context, p Presentation) (Redemption, error) {
-	token, err := Parse(ctx, r.roots, p.Token.Reveal())
+	token, call, err := r.admit(ctx, p)
+	var out Outcome
+	if err == nil {
+		out, err = r.decide(call)
+	}
+	if errors.Is(err, ErrStaleKeys) { // nothing was written
+		if err = r.roots.Reread(ctx); err == nil {
+			token, call, err = r.admit(ctx, p)
+		}
+		if err == nil {
+			out, err = r.decide(call)
+		}
+	}
 	if errors.Is(err, ErrForged) {
 		r.observer.Redeemed(Unknown, ReasonForged)
 		return Redemption{Outcome: Outcome{Verdict: Unknown, Reason: ReasonForged, Row: 1}}, nil
 	}
-	if err != nil {
-		return Redemption{}, fault.Trouble(err)
+	if fault.Is(err, fault.TooManyRequests) {
+		return Redemption{Family: token.family}, err
 	}
-	if wait := r.pace.Wait(token.family, r.clock()); wait > 0 {
-		return Redemption{Family: token.family}, fault.New(fault.TooManyRequests, "This session is refreshed too often.").After(wait).WithReason("family_pace")
-	}
-	number, _, err := r.roots.ActiveRoot()
 	if err != nil {
 		return Redemption{Family: token.family}, fault.Trouble(err)
-	}
-
-	policy := r.policy(p.Client)
-	policy.Outages = r.outages.seen()
-	out, err := r.decide(Call{Policy: policy, Attempt: Attempt{
-		Family: token.family, Generation: token.generation, Key: token.key, SecretHash: token.SecretHash(),
-		Client: p.Client, Transport: p.Transport, Proof: p.Proof,
-		RetryKey: RetryKeyOf(token.family, p.IdempotencyKey), Sender: SenderOf(p.InstallID, p.UserAgent),
-		UserAgent: p.UserAgent, IP: p.IP, RequestID: p.RequestID, NewKey: number,
-	}})
-	r.noteAnswer(err)
-	if err != nil {
-		return Redemption{Family: token.family}, fault.Trouble(err)
-	}
-
-	if out.Verdict.Answers() && out.Verdict != Rotated {
-		err := r.hear(ctx, p.Token.Reveal(), out.Next.TokensFrom)
-		if errors.Is(err, ErrForged) {
-			out = Outcome{Verdict: Unknown, Reason: ReasonForged, Row: 1}
-		} else if err != nil {
-			return Redemption{Family: token.family}, fault.Trouble(err)
-		}
 	}
 
 	red := Redemption{Outcome: out, Family: token.family}
 	if out.Verdict.Answers() {
-		red.IdleEnd = out.Next.IdleEnd(policy)
+		red.IdleEnd = out.Next.IdleEnd(call.Policy)
 		red.Token, err = token.at(out.Next.Generation, out.Next.HeadKey).text(ctx, r.roots)
 		if err != nil {
 			return red, fault.Trouble(err)
@@ -151,27 +135,41 @@ func (r *Rotator) Redeem(ctx context.Context, p Presentation) (Redemption, error
 	return red, nil
 }
 
-// hear reads the keys again, and the token with them, where the family tells of
-// a revocation that came after they were read last: the key of the token may be
-// the one that was revoked. A rotation needs no such look, because what is used
-// while the keys are revoked gets an entry of the feed; an answer that is no use
-// of the family would get none, and its access token would outlive the key.
-func (r *Rotator) hear(ctx context.Context, text string, tokensFrom time.Time) error {
-	from := tokensFrom.Unix()
-	if tokensFrom.IsZero() || from <= r.heard.Load() {
-		return nil
+// admit checks a token under the keys that this node knows and says what the
+// store is to decide. ErrForged is a verdict, any other error is trouble or a
+// *fault.Fault.
+func (r *Rotator) admit(ctx context.Context, p Presentation) (Token, Call, error) {
+	keys := r.roots.Revision() // before they are used: they may be newer than it, never older
+	token, err := Parse(ctx, r.roots, p.Token.Reveal())
+	if err != nil {
+		return Token{}, Call{}, err
 	}
-	if err := r.roots.Reread(ctx); err != nil {
-		return err
+	if wait := r.pace.Wait(token.family, r.clock()); wait > 0 {
+		return token, Call{}, fault.New(fault.TooManyRequests, "This session is refreshed too often.").After(wait).WithReason("family_pace")
 	}
-	for last := r.heard.Load(); from > last && !r.heard.CompareAndSwap(last, from); last = r.heard.Load() {
+	number, _, err := r.roots.ActiveRoot()
+	if err != nil {
+		return token, Call{}, err
 	}
-	_, err := Parse(ctx, r.roots, text)
-	return err
+	policy := r.policy(p.Client)
+	policy.Outages = r.outages.seen()
+	return token, Call{Policy: policy, Keys: keys, Attempt: Attempt{
+		Family: token.family, Generation: token.generation, Key: token.key, SecretHash: token.SecretHash(),
+		Client: p.Client, Transport: p.Transport, Proof: p.Proof,
+		RetryKey: RetryKeyOf(token.family, p.IdempotencyKey), Sender: SenderOf(p.InstallID, p.UserAgent),
+		UserAgent: p.UserAgent, IP: p.IP, RequestID: p.RequestID, NewKey: number,
+	}}, nil
 }
 
-// decide tries the batch and falls back to judging alone.
+// decide tries the batch and falls back to judging alone, and keeps book of
+// whether the store answers.
 func (r *Rotator) decide(c Call) (Outcome, error) {
+	out, err := r.decideOnce(c)
+	r.noteAnswer(err)
+	return out, err
+}
+
+func (r *Rotator) decideOnce(c Call) (Outcome, error) {
 	if r.shunned.has(c.Attempt.Family, r.clock()) {
 		return r.judgeAlone(c, r.suspects)
 	}
@@ -207,7 +205,7 @@ func (r *Rotator) judgeAlone(c Call, gate *limit.Gate) (Outcome, error) {
 // or a full queue is no outage: other families were answered meanwhile.
 func (r *Rotator) noteAnswer(err error) {
 	switch {
-	case err == nil:
+	case err == nil, errors.Is(err, ErrStaleKeys):
 		r.outages.answered(r.clock)
 	case !errors.Is(err, ErrLocked) && !errors.Is(err, errQueueFull):
 		r.outages.failed(r.clock())

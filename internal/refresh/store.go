@@ -18,10 +18,19 @@ var ErrRefused = errors.New("batch refused")
 // an outage of the store.
 var ErrLocked = errors.New("family row is locked")
 
+// ErrStaleKeys says that the keys in the store have changed since the caller's
+// node read them. Nothing was written; the caller reads them again and looks
+// whether the token still counts.
+var ErrStaleKeys = errors.New("the keys were read before they last changed")
+
 // Call is an attempt with the policy it is judged by.
 type Call struct {
 	Attempt Attempt
 	Policy  Policy
+	// Keys is the revision of the keys that the token was checked under. A store
+	// in which a root key was revoked since leaves the call undecided in a batch,
+	// and answers ErrStaleKeys alone. 0: whatever was revoked.
+	Keys int64
 }
 
 // BatchLimits says how a store likes its batches.
@@ -54,7 +63,10 @@ type Store interface {
 	// Redeem judges one attempt alone by calling Judge: it reads without a
 	// lock, and takes the row lock, and judges again, only if the outcome
 	// writes. A Reused verdict ends the family in the same transaction, user
-	// row first. ErrLocked when the row cannot be had within wait.
+	// row first. ErrLocked when the row cannot be had within wait. ErrStaleKeys
+	// when the keys have changed since c.Keys: a replay under a root key that was
+	// revoked meanwhile would leave no trace that could put its access token into
+	// the revocation feed.
 	Redeem(ctx context.Context, c Call, wait time.Duration) (Outcome, error)
 
 	// Family reads one family with what is read along; nil when there is none.

@@ -48,6 +48,9 @@ type Roots interface {
 	ActiveRoot() (number uint8, key secret.Bytes, err error)
 	// Root returns the root key of that number, if this node knows it.
 	Root(number uint8) (key secret.Bytes, ok bool)
+	// Revision is that of the keys this node knows: it grows with each change in
+	// the store. 0 when nothing was read yet.
+	Revision() int64
 	// Reread reads the keys again from the store, at most once a second and
 	// one call at a time. An error is trouble.
 	Reread(ctx context.Context) error

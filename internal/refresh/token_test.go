@@ -23,7 +23,10 @@ type ring struct {
 	trouble error                  // of Reread
 	lost    error                  // of ActiveRoot
 	rereads atomic.Int32
+	seen    int64 // the revision
 }
+
+func (r *ring) Revision() int64 { return r.seen }
 
 func rootOf(n uint8) secret.Bytes {
 	b := make([]byte, 32)
@@ -55,6 +58,7 @@ func (r *ring) Reread(context.Context) error {
 	if r.trouble != nil {
 		return r.trouble
 	}
+	r.seen++
 	for _, n := range r.revoked {
 		delete(r.known, n)
 	}

@@ -1,5 +1,7 @@
 -- +goose Up
 
+SET LOCAL lock_timeout = '500ms'; -- whoever waits for a table lock holds everybody up who comes later
+
 -- What ended before its time and could still be alive as an access token, for
 -- the revocation feed. A transaction that ends something adds its entry
 -- without a number: numbers of a sequence would not be in the order of the

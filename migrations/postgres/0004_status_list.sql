@@ -1,5 +1,7 @@
 -- +goose Up
 
+SET LOCAL lock_timeout = '500ms'; -- whoever waits for a table lock holds everybody up who comes later
+
 -- The place of a session's tokens in the status lists, fixed at birth; NULL
 -- where they have none. Families repeat it, because a rotation reads no session.
 ALTER TABLE sessions ADD COLUMN status_index bigint;

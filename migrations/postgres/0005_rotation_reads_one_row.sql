@@ -1,21 +1,38 @@
 -- +goose Up
 
+-- Users before families, as everywhere, and not for long: while this waits, so
+-- does everybody who comes after it. Whoever migrates tries again.
+SET LOCAL lock_timeout = '500ms';
+LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE;
+LOCK TABLE families IN ACCESS EXCLUSIVE MODE;
+
 -- A rotation writes one row and, but for server_state, reads no other: the
 -- family repeats what a rotation asks of its user. roles are NULL where that is
--- not known (a family born by 0.1) or not to be relied on (a disabled
--- user); users is asked then, and the next rotation writes the answer here.
+-- not known, in families born by 0.1; users is asked then, and the next rotation
+-- writes the answer here.
 ALTER TABLE families ADD COLUMN roles text[];
 ALTER TABLE families ADD COLUMN tokens_from timestamptz;
+ALTER TABLE families ADD COLUMN disabled boolean NOT NULL DEFAULT false;
+
+-- The ring's revision at which a refresh root key was revoked last: a node whose
+-- keys are older may not rotate, or it would carry a family over to the next
+-- root key, away from the revocation.
+ALTER TABLE server_state ADD COLUMN roots_revision bigint NOT NULL DEFAULT 0;
 
 -- Whoever changes users keeps the copies right, also an older binary or an
 -- operator's hand. The rows are locked in the order of their ids, like
 -- everywhere; a rotation under way either commits first and is overwritten, or
--- waits and finds the new values. A birth holds the user's row meanwhile.
+-- waits and finds the new values. A birth holds the user's row meanwhile, and is
+-- seen because each statement of the function has a snapshot of its own.
 -- +goose StatementBegin
-CREATE FUNCTION users_tell_families() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION users_tell_families() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
+    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        RAISE EXCEPTION 'users are changed under isolation level read committed, and not %', current_setting('transaction_isolation')
+            USING ERRCODE = 'feature_not_supported', HINT = 'Another level would not see the sessions that begin meanwhile.';
+    END IF;
     PERFORM FROM families WHERE user_id = NEW.id AND ended_at IS NULL ORDER BY id FOR NO KEY UPDATE;
-    UPDATE families SET tokens_from = NEW.tokens_from, roles = CASE WHEN NEW.disabled_at IS NULL THEN NEW.roles END
+    UPDATE families SET roles = NEW.roles, tokens_from = NEW.tokens_from, disabled = NEW.disabled_at IS NOT NULL
     WHERE user_id = NEW.id AND ended_at IS NULL;
     RETURN NULL;
 END $$;
@@ -33,7 +50,9 @@ CREATE TRIGGER users_tell_families AFTER UPDATE ON users FOR EACH ROW
 DO $$
 DECLARE checked name;
 BEGIN
-    FOR checked IN SELECT conname FROM pg_constraint WHERE conrelid = 'families'::regclass AND contype = 'c' LOOP
+    FOR checked IN SELECT conname FROM pg_constraint
+        WHERE conrelid = 'families'::regclass AND contype = 'c' AND conname ~ '^families(_[a-z_]+)?_check[0-9]*$'
+    LOOP
         EXECUTE format('ALTER TABLE families DROP CONSTRAINT %I', checked);
     END LOOP;
 END $$;
@@ -66,5 +85,7 @@ CREATE TRIGGER families_hold_together BEFORE INSERT ON families FOR EACH ROW
 DROP TRIGGER families_hold_together ON families;
 DROP TRIGGER users_tell_families ON users;
 DROP FUNCTION refuse_family, users_tell_families;
+ALTER TABLE server_state DROP COLUMN roots_revision;
+ALTER TABLE families DROP COLUMN disabled;
 ALTER TABLE families DROP COLUMN tokens_from;
 ALTER TABLE families DROP COLUMN roles;

@@ -19,13 +19,13 @@ var mutants = []mutant{
 	},
 	{
 		"a role that was taken away stays in the families", "migrations/postgres/0005_rotation_reads_one_row.sql",
-		"roles = CASE WHEN NEW.disabled_at IS NULL THEN NEW.roles END", "roles = roles",
+		"SET roles = NEW.roles, tokens_from", "SET roles = roles, tokens_from",
 		"./internal/store/postgres", "TestRotateBatch_knowsTheUserOfTheMoment",
 	},
 	{
-		"a replay under a root key that another node has revoked", "internal/refresh/rotator.go",
-		"if out.Verdict.Answers() && out.Verdict != Rotated {", "if false {",
-		"./internal/refresh", "TestRedeem_aReplayHearsOfARevokedRootKey",
+		"a replay under a root key that another node has revoked", "internal/store/postgres/refresh.go",
+		"if c.Keys > 0 && r.revision > c.Keys {", "if false {",
+		"./internal/store/postgres", "TestPostgres/postgres/families/keysOlderThanTheRevocationOfARootKey",
 	},
 	{
 		"judged without the row lock, then written", "internal/store/postgres/refresh.go",

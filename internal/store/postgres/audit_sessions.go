@@ -83,7 +83,9 @@ func (db *DB) auditFamilies(ctx context.Context, c *pgxpool.Conn, after [16]byte
 				('family_and_session_have_one_user', s.user_id <> f.user_id, f.user_id || ' and ' || s.user_id),
 				('ended_session_has_no_living_family', s.ended_at IS NOT NULL AND f.ended_at IS NULL, 'session ended at ' || s.ended_at),
 				('disabled_user_has_no_living_family', u.disabled_at IS NOT NULL AND f.ended_at IS NULL, 'user disabled at ' || u.disabled_at),
-				('family_knows_its_user', f.ended_at IS NULL AND f.roles <> u.roles, array_to_string(f.roles, ' ') || ' and not ' || array_to_string(u.roles, ' ')),
+				('family_knows_its_user', f.ended_at IS NULL AND (f.roles <> u.roles OR f.disabled AND u.disabled_at IS NULL
+					OR f.roles IS NOT NULL AND u.tokens_from > COALESCE(f.tokens_from, '-infinity')),
+					'roles ' || array_to_string(f.roles, ' ') || ' and not ' || array_to_string(u.roles, ' ')),
 				('family_ends_within_session', f.absolute_end > s.absolute_end, f.absolute_end || ' after ' || s.absolute_end),
 				('generation_from_one', f.generation < 1, f.generation::text),
 				('ended_with_reason', (f.ended_at IS NULL) <> (f.end_reason IS NULL), f.end_reason),

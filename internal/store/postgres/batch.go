@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -35,6 +36,9 @@ func (Families) BatchLimits() refresh.BatchLimits {
 // tables that it takes for empty the planner would otherwise scan families, and
 // keep that plan while they grow.
 //
+// A caller whose keys are older than the last revocation of a root key rotates
+// nothing.
+//
 // The state is one row, read once for the whole batch: joined, it would be
 // looked up for every member. What the caller knows from its own call is not
 // returned.
@@ -45,7 +49,7 @@ const rotateBatch = "-- name: refresh.rotate_batch" + rotateSet + rotateFrom + r
 // those of a binary before migration 5. It asks users, which are read and not
 // locked, and writes down what they say, once for each family. A change of the
 // user meanwhile either overwrites that, or comes first: then roles are no
-// longer NULL when the condition is checked again.
+// longer NULL when the condition is checked again. They never become NULL again.
 const rotateNewcomers = "-- name: refresh.rotate_newcomers" + rotateSet + `,
 		roles = u.roles, tokens_from = u.tokens_from` + rotateFrom + `,
 		users u` + rotateWhere + `
@@ -72,7 +76,8 @@ const (
 		AND f.client = a.client AND f.transport = a.transport
 		AND (f.binding = '' OR f.binding = a.proven) AND f.rotates AND f.generation < 2147483647
 		AND f.ended_at IS NULL
-		AND f.born_at >= (SELECT floor FROM server_state WHERE one)
+		AND NOT f.disabled
+		AND f.born_at >= (SELECT CASE WHEN roots_revision <= $15 THEN floor ELSE 'infinity' END FROM server_state WHERE one)
 		AND least(f.absolute_end, f.used_at + least(f.idle_ttl, a.idle_ttl)) > COALESCE($1, now())`
 	rotateReturning = `
 	RETURNING a.n, f.session_id, f.user_id, f.scope, f.audience, f.auth_time, f.amr, f.binding, f.remembered, f.idle_ttl, f.born_at,
@@ -86,15 +91,15 @@ const (
 type rotating struct{ name, sql string }
 
 var (
-	ordinary  = rotating{"refresh_rotate_batch", rotateBatch}
-	newcomers = rotating{"refresh_rotate_newcomers", rotateNewcomers}
+	ordinary  = rotating{"rotate_batch", rotateBatch}
+	newcomers = rotating{"rotate_newcomers", rotateNewcomers}
 )
 
 // rotateOIDs are the types of the parameters of rotateBatch.
 var rotateOIDs = []uint32{
 	pgtype.TimestamptzOID, pgtype.UUIDArrayOID, pgtype.Int4ArrayOID, pgtype.Int2ArrayOID, pgtype.ByteaArrayOID,
 	pgtype.TextArrayOID, pgtype.TextArrayOID, pgtype.ByteaArrayOID, pgtype.ByteaArrayOID, pgtype.TextArrayOID,
-	pgtype.TextArrayOID, pgtype.Int2ArrayOID, 1187 /* interval[] */, pgtype.TextArrayOID,
+	pgtype.TextArrayOID, pgtype.Int2ArrayOID, 1187 /* interval[] */, pgtype.TextArrayOID, pgtype.Int8OID,
 }
 
 // binary asks for binary parameters and results alike.
@@ -148,14 +153,14 @@ const pooledBounds = `-- name: batch.pooled_bounds
 		set_config('enable_seqscan', 'off', true)`
 
 // RotateBatch implements refresh.Store: one statement, one round trip, one
-// commit. What that leaves undecided is tried once more as newcomers; most are
-// none, and will be judged alone. ctx bounds the wait; when it ends, the
-// connection is given up and what became of the batch is unknown. A crash leaves
-// all of it or nothing, or all but the newcomers.
+// commit. Where families were met lately that do not know their user, what is
+// undecided is tried once more as newcomers, in a commit of its own. ctx bounds
+// the wait; when it ends, the connection is given up and what became of the batch
+// is unknown. A crash leaves all of it or nothing, or all but the newcomers.
 func (s Families) RotateBatch(ctx context.Context, batch []refresh.Call) ([]*refresh.Outcome, error) {
 	outcomes, err := s.rotateTwice(ctx, ordinary, batch)
-	if err != nil {
-		return nil, err
+	if err != nil || time.Now().Unix() > s.db.newcomers.Load() {
+		return outcomes, err
 	}
 	var undecided []refresh.Call
 	var places []int
@@ -168,24 +173,32 @@ func (s Families) RotateBatch(ctx context.Context, batch []refresh.Call) ([]*ref
 		return outcomes, nil
 	}
 	known, err := s.rotateTwice(ctx, newcomers, undecided)
-	switch {
-	case errors.Is(err, refresh.ErrRefused):
-		return outcomes, nil // nothing became of them: alone
-	case err != nil:
-		return nil, err // whoever was rotated before asks again and is answered
+	if errors.Is(err, errWarned) {
+		return nil, err
+	}
+	if err != nil {
+		// The others have been rotated and are told so. These are judged alone: if
+		// they were rotated as well, they now come with the token before the head.
+		return outcomes, nil //nolint:nilerr // rotateOnce has told of it
 	}
 	for i, place := range places {
-		outcomes[place] = known[i]
+		if outcomes[place] = known[i]; known[i] != nil {
+			s.db.newcomers.Store(time.Now().Add(newcomersFor).Unix())
+		}
 	}
 	return outcomes, nil
 }
+
+// newcomersFor is for how long after a family that does not know its user
+// others are looked for in each batch.
+const newcomersFor = time.Minute
 
 // rotateTwice tries once more what lost a tie.
 func (s Families) rotateTwice(ctx context.Context, how rotating, batch []refresh.Call) ([]*refresh.Outcome, error) {
 	outcomes, err := s.rotateOnce(ctx, how, batch)
 	if err != nil && lostTie(err) && errors.Is(err, refresh.ErrRefused) {
 		if s.db.retried != nil {
-			s.db.retried("refresh.rotate_batch", err)
+			s.db.retried("refresh."+how.name, err)
 		}
 		return s.rotateOnce(ctx, how, batch)
 	}
@@ -235,7 +248,7 @@ func (r *rotation) fly(ctx context.Context, pg *pgconn.PgConn, how rotating, bat
 	if !ok {
 		// Not at connect: the schema may not be there yet.
 		var err error
-		if statement, err = pg.Prepare(ctx, how.name, how.sql, rotateOIDs); err != nil {
+		if statement, err = pg.Prepare(ctx, "refresh_"+how.name, how.sql, rotateOIDs); err != nil {
 			return err
 		}
 		pg.CustomData()[statementsKey+how.name] = statement

@@ -375,7 +375,7 @@ func TestRotateBatch_planIsFixed(t *testing.T) {
 		if _, err := b.admin.Exec(t.Context(), `PREPARE `+name+` AS `+sql, pgx.QueryExecModeSimpleProtocol); err != nil {
 			t.Fatal(err)
 		}
-		rows, err := b.admin.Query(t.Context(), `EXPLAIN EXECUTE `+name+` (`+strings.TrimSuffix(strings.Repeat("NULL, ", 14), ", ")+`)`, pgx.QueryExecModeSimpleProtocol)
+		rows, err := b.admin.Query(t.Context(), `EXPLAIN EXECUTE `+name+` (`+strings.TrimSuffix(strings.Repeat("NULL, ", 15), ", ")+`)`, pgx.QueryExecModeSimpleProtocol)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,17 +1,23 @@
 package postgres_test
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"example.com/authserver/internal/audit"
 	"example.com/authserver/internal/id"
 	"example.com/authserver/internal/refresh"
+	"example.com/authserver/internal/secret"
+	"example.com/authserver/internal/store/postgres"
+	"example.com/authserver/internal/store/storetest"
+	"example.com/authserver/migrations"
 )
 
 // userOf returns the user of a family.
@@ -55,21 +61,38 @@ func TestRotateBatch_knowsTheUserOfTheMoment(t *testing.T) {
 	}
 }
 
+// meetNewcomer makes the engine look for families that do not know their user,
+// as it does once it has met one.
+func (b *bench) meetNewcomer(f id.Family) {
+	b.Helper()
+	forged := present(f, 1)
+	forged.Attempt.SecretHash[0] ^= 1
+	if out, err := b.db.Families().Redeem(b.Context(), forged, time.Second); err != nil || out.Verdict.Answers() {
+		b.Fatalf("%s, %v", out.Verdict, err)
+	}
+}
+
 // TestRotateBatch_asksUsersOnce: a family of an older binary does not know its
-// user; it is rotated in the same batch as the others, and knows it afterwards.
+// user. Once one was met, they are rotated in the same batch as the others, and
+// know it afterwards.
 func TestRotateBatch_asksUsersOnce(t *testing.T) {
 	b := newBench(t, 40)
 	stranger, banned := b.families[7], b.families[9]
 	b.exec(`UPDATE users SET roles = '{ops}' WHERE id = $1`, [16]byte(b.userOf(stranger)))
-	b.exec(`UPDATE users SET disabled_at = now() WHERE id = $1`, [16]byte(b.userOf(banned)))
 	b.exec(`UPDATE families SET roles = NULL WHERE id = ANY ($1)`, [][16]byte{stranger, banned})
-	outcomes, err := b.db.Families().RotateBatch(t.Context(), presentAll(b.families, 1))
-	if err != nil {
+	b.exec(`SET session_replication_role = replica`) // so that the row itself does not hear of the ban
+	b.exec(`UPDATE users SET disabled_at = now() WHERE id = $1`, [16]byte(b.userOf(banned)))
+	outcomes, err := b.db.Families().RotateBatch(t.Context(), []refresh.Call{present(stranger, 1)})
+	if err != nil || outcomes[0] != nil {
+		t.Fatalf("before any was met: %v, %v; want it undecided", outcomes, err)
+	}
+	b.meetNewcomer(stranger)
+	if outcomes, err = b.db.Families().RotateBatch(t.Context(), presentAll(b.families, 1)); err != nil {
 		t.Fatal(err)
 	}
 	for i, out := range outcomes {
-		if of := b.userOf(b.families[i]) == b.userOf(banned); (out == nil) != of {
-			t.Errorf("family %d: %+v; of the disabled user: %v", i, out, of)
+		if is := b.families[i] == banned; (out == nil) != is {
+			t.Errorf("family %d: %+v; of the disabled user: %v", i, out, is)
 		}
 		if b.families[i] == stranger && out != nil && !slices.Equal(out.Next.Roles, []string{"ops"}) {
 			t.Errorf("the stranger's roles are %q", out.Next.Roles)
@@ -83,11 +106,152 @@ func TestRotateBatch_asksUsersOnce(t *testing.T) {
 	}
 }
 
-// TestRotateBatch_besideChangesOfTheUser rotates families, forgets what they
-// know and changes their users, all at once. In the end every family knows what
-// users says.
+// TestRotateBatch_aBanBesideAnswersThatAreWaitedFor: a batch has read an enabled
+// user and waits for another row, while an operator disables the user by hand.
+func TestRotateBatch_aBanBesideAnswersThatAreWaitedFor(t *testing.T) {
+	b := newBench(t, 40)
+	first := slices.MinFunc(b.families, id.Family.Compare)
+	last := slices.MaxFunc(b.families, id.Family.Compare)
+	b.exec(`UPDATE families SET roles = NULL`)
+	b.meetNewcomer(last)
+	locker := connect(t, b.url)
+	tx, err := locker.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), `SELECT FROM families WHERE id = $1 FOR UPDATE`, [16]byte(first)); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan []*refresh.Outcome, 1)
+	go func() {
+		outcomes, err := b.db.Families().RotateBatch(context.Background(), []refresh.Call{present(first, 1), present(last, 1)})
+		if err != nil {
+			t.Error(err)
+		}
+		done <- outcomes
+	}()
+	for waiting, deadline := false, time.Now().Add(10*time.Second); !waiting && time.Now().Before(deadline); {
+		if err := b.admin.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)`).Scan(&waiting); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.exec(`UPDATE users SET disabled_at = now() WHERE id = $1`, [16]byte(b.userOf(last)))
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	<-done
+	for g := b.generation(last); g < 4; g++ {
+		outcomes, err := b.db.Families().RotateBatch(t.Context(), []refresh.Call{present(last, g)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if outcomes[0] != nil {
+			t.Errorf("generation %d was rotated after the ban", g)
+		}
+	}
+}
+
+// TestRotateBatch_troubleWithNewcomersIsTheirsAlone: the others were committed
+// before.
+func TestRotateBatch_troubleWithNewcomersIsTheirsAlone(t *testing.T) {
+	b := newBench(t, 8)
+	b.exec(`UPDATE families SET roles = NULL WHERE id = $1`, [16]byte(b.families[2]))
+	b.meetNewcomer(b.families[2])
+	b.onUpdate(`IF OLD.roles IS NULL THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF;`)
+	outcomes, err := b.db.Families().RotateBatch(t.Context(), presentAll(b.families, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, out := range outcomes {
+		if (out == nil) != (i == 2) {
+			t.Errorf("member %d: %+v", i, out)
+		}
+	}
+}
+
+// TestUsers_areChangedUnderReadCommittedAlone: under another level the trigger
+// would not see a family that is born meanwhile.
+func TestUsers_areChangedUnderReadCommittedAlone(t *testing.T) {
+	b := newBench(t, 4)
+	b.exec(`SET default_transaction_isolation = 'repeatable read'`)
+	_, err := b.admin.Exec(t.Context(), `UPDATE users SET roles = '{x}'`)
+	if err == nil || !strings.Contains(err.Error(), "repeatable read") {
+		t.Errorf("%v; want it refused", err)
+	}
+	b.exec(`SET search_path = pg_catalog`)
+	b.exec(`SET default_transaction_isolation = 'read committed'`)
+	b.exec(`UPDATE public.users SET roles = '{x}'`)
+	if got := b.rotated(b.families[0], 1).Roles; !slices.Equal(got, []string{"x"}) {
+		t.Errorf("with another search path the roles are %q", got)
+	}
+}
+
+// TestMigrate_behindALongReader: a migration that waited for a table would hold
+// everybody up who comes after it.
+func TestMigrate_behindALongReader(t *testing.T) {
+	url := storetest.Postgres(t)
+	db := open(t, postgres.Options{URL: secret.NewText(url), MaxConns: 12})
+	if _, err := db.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	admin := connect(t, url)
+	for _, statement := range []string{downOf(t, "0005_rotation_reads_one_row"), `DELETE FROM goose_db_version WHERE version_id = 5`} {
+		if _, err := admin.Exec(t.Context(), statement, pgx.QueryExecModeSimpleProtocol); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tx, err := admin.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), `SELECT FROM families`); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := db.Migrate(context.Background())
+		done <- err
+	}()
+	reader := connect(t, url)
+	longest := time.Duration(0)
+	for begun := time.Now(); time.Since(begun) < 1500*time.Millisecond; {
+		asked := time.Now()
+		if _, err := reader.Exec(t.Context(), `SELECT FROM families`); err != nil {
+			t.Fatal(err)
+		}
+		longest = max(longest, time.Since(asked))
+	}
+	if longest < 100*time.Millisecond || longest > 5*time.Second {
+		t.Errorf("readers waited up to %s; want about half a second", longest)
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if s, err := db.Schema(t.Context()); err != nil || len(s.Pending) > 0 {
+		t.Errorf("pending: %q, %v", s.Pending, err)
+	}
+}
+
+// downOf returns the second half of a migration.
+func downOf(t *testing.T, name string) string {
+	t.Helper()
+	text, err := migrations.Postgres.ReadFile("postgres/" + name + ".sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, down, _ := strings.Cut(string(text), "-- +goose Down")
+	return down
+}
+
+// TestRotateBatch_besideChangesOfTheUser rotates families that do not know their
+// users while these change. In the end every family knows what users says.
 func TestRotateBatch_besideChangesOfTheUser(t *testing.T) {
 	b := newBench(t, 16)
+	b.exec(`UPDATE families SET roles = NULL`)
+	b.meetNewcomer(b.families[0])
 	users := map[id.User]bool{}
 	for _, f := range b.families {
 		users[b.userOf(f)] = true
@@ -104,15 +268,6 @@ func TestRotateBatch_besideChangesOfTheUser(t *testing.T) {
 			}
 		})
 	}
-	forgetful := connect(t, b.url)
-	all.Go(func() {
-		for time.Now().Before(until) {
-			if _, err := forgetful.Exec(t.Context(), `UPDATE families SET roles = NULL WHERE id IN (SELECT id FROM families ORDER BY random() LIMIT 1)`); err != nil {
-				t.Error(err)
-				return
-			}
-		}
-	})
 	rotations := 0
 	all.Go(func() {
 		generation := make([]int32, len(b.families))

@@ -1,6 +1,5 @@
 package postgres
 
-// RotateBatchSQL is for the test of its plan.
 // RotateSQL are the statements of RotateBatch, the ordinary one first.
 var RotateSQL = []string{rotateBatch, rotateNewcomers}
 

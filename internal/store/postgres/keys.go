@@ -122,7 +122,8 @@ func (s Keys) applyChange(ctx context.Context, tx pgx.Tx, c keys.Change, now tim
 			sealedOf(k), masterOf(k), k.PublishedAt, k.ActiveAt, k.RevokedAt, k.SignsFor)
 	}
 	b.Queue(`-- name: keys.move_revision
-		UPDATE server_state SET ring_revision = ring_revision + 1, master_id = COALESCE($1, master_id)`, master)
+		UPDATE server_state SET ring_revision = ring_revision + 1, master_id = COALESCE($1, master_id),
+			roots_revision = CASE WHEN $2 THEN ring_revision + 1 ELSE roots_revision END`, master, c.RevokesRoot())
 	for _, e := range c.Audit {
 		if err := queueEvent(&b, now, e); err != nil {
 			return err

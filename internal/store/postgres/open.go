@@ -60,6 +60,7 @@ type DB struct {
 	now       func() time.Time
 	retried   func(act string, err error)
 	passes    passes
+	newcomers atomic.Int64 // until when, in Unix seconds, batches look for families that do not know their user
 }
 
 var _ store.Engine = (*DB)(nil)

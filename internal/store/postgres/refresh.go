@@ -27,14 +27,21 @@ const selectFamilies = `-- name: refresh.family
 		f.head_born, f.used_at, f.retry_key, f.late_at,
 		f.ended_at, f.end_reason, f.end_request, f.refused_at, f.refused_as, f.refused_request,
 		u.disabled_at IS NOT NULL, u.roles, s.floor, greatest(u.tokens_from, s.tokens_from), COALESCE(f.status_index, 0),
-		COALESCE($1::timestamptz, now())
+		f.roles IS NULL, COALESCE(s.ring_revision, 0), COALESCE($1::timestamptz, now())
 	FROM families f JOIN users u ON u.id = f.user_id LEFT JOIN server_state s ON true`
 
 const selectFamily = selectFamilies + `
 	WHERE f.id = $2`
 
-// scanFamily reads a row of selectFamilies; nil without a row.
-func scanFamily(row pgx.Row) (*refresh.Family, time.Time, error) {
+// reading is a row of selectFamilies.
+type reading struct {
+	family   *refresh.Family // nil without a row
+	newcomer bool            // the row does not know its user: see rotateNewcomers
+	revision int64           // of the keys in the store
+	now      time.Time
+}
+
+func scanFamily(row pgx.Row) (r reading, err error) {
 	var (
 		f                                refresh.Family
 		hash, sender, retryKey           []byte
@@ -43,21 +50,20 @@ func scanFamily(row pgx.Row) (*refresh.Family, time.Time, error) {
 		tokensFrom                       *time.Time
 		endReason, endRequest, refusedAs *string
 		refusedRequest                   *string
-		now                              time.Time
 		binding, transport               string
 		fid, session, user               = (*[16]byte)(&f.ID), (*[16]byte)(&f.Session), (*[16]byte)(&f.User)
 	)
-	err := row.Scan(fid, session, user, &f.Client, &hash, &f.Scope, &f.Audience, &f.AuthTime, &f.AMR,
+	err = row.Scan(fid, session, user, &f.Client, &hash, &f.Scope, &f.Audience, &f.AuthTime, &f.AMR,
 		&binding, &transport, &f.Rotates, &f.Remembered, &f.IdleTTL, &f.BornAt, &f.AbsoluteEnd,
 		&f.UserAgent, &f.IP, &sender, &f.Generation, &headKey, &f.ForeignStreak, &f.ForeignSeen, &f.KeyFresh,
 		&f.HeadBorn, &f.UsedAt, &retryKey, &late,
 		&ended, &endReason, &endRequest, &refused, &refusedAs, &refusedRequest,
-		&f.Disabled, &f.Roles, &floor, &tokensFrom, &f.StatusIndex, &now)
+		&f.Disabled, &f.Roles, &floor, &tokensFrom, &f.StatusIndex, &r.newcomer, &r.revision, &r.now)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, time.Time{}, nil
+		return reading{}, nil
 	}
 	if err != nil {
-		return nil, time.Time{}, err
+		return reading{}, err
 	}
 	f.Binding, f.Transport, f.HeadKey = refresh.Binding(binding), refresh.Transport(transport), uint8(headKey)
 	copy(f.SecretHash[:], hash)
@@ -66,19 +72,25 @@ func scanFamily(row pgx.Row) (*refresh.Family, time.Time, error) {
 	f.LateAt, f.EndedAt, f.RefusedAt, f.Floor, f.TokensFrom = at(late), at(ended), at(refused), floorAt(floor), at(tokensFrom)
 	f.EndReason, f.EndRequest = reasonOf(endReason), text(endRequest)
 	f.RefusedAs, f.RefusedRequest = refresh.Reason(text(refusedAs)), text(refusedRequest)
-	return &f, now, nil
+	r.family = &f
+	return r, nil
 }
 
 // Family implements refresh.Store.
 func (s Families) Family(ctx context.Context, fid id.Family) (f *refresh.Family, now time.Time, err error) {
+	r, err := s.read(ctx, fid)
+	return r.family, r.now, err
+}
+
+func (s Families) read(ctx context.Context, fid id.Family) (r reading, err error) {
 	err = s.db.read(ctx, "refresh.family", func(ctx context.Context, c *pgxpool.Conn) error {
-		f, now, err = scanFamily(c.QueryRow(ctx, selectFamily, s.db.clock(), [16]byte(fid)))
-		if f == nil && err == nil {
-			now, err = s.db.transactionNow(ctx, c)
+		r, err = scanFamily(c.QueryRow(ctx, selectFamily, s.db.clock(), [16]byte(fid)))
+		if r.family == nil && err == nil {
+			r.now, err = s.db.transactionNow(ctx, c)
 		}
 		return err
 	})
-	return f, now, err
+	return r, err
 }
 
 // querier is a connection or a transaction.
@@ -100,11 +112,18 @@ const wallNow = `-- name: clock.wall
 // Redeem implements refresh.Store.
 func (s Families) Redeem(ctx context.Context, c refresh.Call, wait time.Duration) (refresh.Outcome, error) {
 	c.Attempt = cleaned(c.Attempt)
-	f, now, err := s.Family(ctx, c.Attempt.Family)
+	r, err := s.read(ctx, c.Attempt.Family)
 	if err != nil {
 		return refresh.Outcome{}, err
 	}
-	out := refresh.Judge(f, c.Attempt, now, c.Policy)
+	if c.Keys > 0 && r.revision > c.Keys {
+		return refresh.Outcome{}, refresh.ErrStaleKeys
+	}
+	f := r.family
+	if r.newcomer && f.EndedAt.IsZero() {
+		s.db.newcomers.Store(time.Now().Add(newcomersFor).Unix())
+	}
+	out := refresh.Judge(f, c.Attempt, r.now, c.Policy)
 	// A second round is needed only where the family changed in between so
 	// that it now ends: the user's row must be locked before the family's.
 	for ends := out.Ends; f != nil && leavesTrace(out); {
@@ -165,7 +184,8 @@ func (s Families) lock(ctx context.Context, tx pgx.Tx, fid id.Family, user id.Us
 		b.Queue(lockUsers, [][16]byte{user})
 	}
 	b.Queue(selectFamily+" FOR UPDATE OF f", s.db.clock(), [16]byte(fid)).QueryRow(func(row pgx.Row) error {
-		f, _, err = scanFamily(row)
+		r, err := scanFamily(row)
+		f = r.family
 		return err
 	})
 	b.Queue(wallNow, s.db.clock()).QueryRow(func(row pgx.Row) error { return row.Scan(&now) })

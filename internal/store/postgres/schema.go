@@ -103,6 +103,13 @@ const (
 	migrationTurns = 1500 // five minutes
 )
 
+// How long a migration tries to get its tables, and how long it leaves them
+// alone between two tries.
+const (
+	tablePatience = 10 * time.Minute
+	tablePause    = 2 * time.Second
+)
+
 // Migrate implements store.Engine. Each file is one transaction; a node that
 // dies between two leaves a schema that the next one completes.
 func (db *DB) Migrate(ctx context.Context) (applied []string, err error) {
@@ -120,17 +127,30 @@ func (db *DB) Migrate(ctx context.Context) (applied []string, err error) {
 	defer func() { _ = pool.Close() }()
 	pool.SetMaxOpenConns(2) // one migrates, one renews the lease
 
-	// Nodes that create the lease table at the same instant collide in the
-	// catalog, IF NOT EXISTS or not.
-	for attempt := 1; ; attempt++ {
-		applied, err = migrateOnce(ctx, pool)
-		if err == nil || !catalogCollision(err) || attempt == attempts {
+	for started, attempt := time.Now(), 1; ; attempt++ {
+		some, err := migrateOnce(ctx, pool)
+		applied = append(applied, some...)
+		pause := migrationTurn
+		switch {
+		case err == nil:
+			return applied, nil
+		case codeOf(err) == lockNotAvailable:
+			// A migration waits half a second for a table: behind a backup that
+			// reads it for an hour it would hold up every request of the running
+			// nodes, which queue behind it.
+			if time.Since(started) > tablePatience {
+				return applied, fmt.Errorf("a table was in use whenever it was asked for in %s; look for a long transaction in pg_stat_activity: %w", tablePatience, err)
+			}
+			pause = tablePause
+		case !catalogCollision(err) || attempt >= attempts:
+			// Nodes that create the lease table at the same instant collide in the
+			// catalog, IF NOT EXISTS or not.
 			return applied, err
 		}
 		select {
-		case <-time.After(migrationTurn):
+		case <-time.After(pause):
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return applied, ctx.Err()
 		}
 	}
 }

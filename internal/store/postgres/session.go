@@ -283,11 +283,11 @@ func (s Sessions) families(ctx context.Context, name string, bound time.Duration
 			return err
 		}
 		found, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (refresh.Family, error) {
-			f, _, err := scanFamily(row)
+			r, err := scanFamily(row)
 			if err != nil {
 				return refresh.Family{}, err
 			}
-			return *f, nil
+			return *r.family, nil
 		})
 		return err
 	})

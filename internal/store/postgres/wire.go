@@ -5,6 +5,7 @@ import (
 	"cmp"
 	be "encoding/binary"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -20,8 +21,8 @@ import (
 // to the driver, which looks each value's type up.
 type rotation struct {
 	order  []int // members in the order of their family ids
-	values [14][]byte
-	buffer [14][]byte
+	values [15][]byte
+	buffer [15][]byte
 	// Lists that came last: rows of one batch mostly repeat them. They are
 	// shared between outcomes, which nobody changes.
 	audience, amr, roles repeated
@@ -113,6 +114,14 @@ func (r *rotation) board(batch []refresh.Call, now *time.Time) {
 	r.column(11, pgtype.Int2OID, batch, func(a *array, c *refresh.Call) { a.int2(int16(c.Attempt.NewKey)) })
 	r.column(12, pgtype.IntervalOID, batch, func(a *array, c *refresh.Call) { a.interval(c.Policy.IdleTTL) })
 	r.column(13, pgtype.TextOID, batch, func(a *array, c *refresh.Call) { a.text(string(strongest(c.Attempt.Proof))) })
+	known := int64(math.MaxInt64) // the oldest keys of a member count for all
+	for i := range batch {
+		if keys := batch[i].Keys; keys > 0 {
+			known = min(known, keys)
+		}
+	}
+	r.buffer[14] = be.BigEndian.AppendUint64(r.buffer[14][:0], uint64(known))
+	r.values[14] = r.buffer[14]
 }
 
 // strongest returns the one binding that is said to the statement to be proven.

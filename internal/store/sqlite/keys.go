@@ -71,7 +71,9 @@ func sealed(k keys.StoredKey) (material, master any) {
 func (s Keys) ChangeRing(ctx context.Context, c keys.Change) (revision int64, err error) {
 	err = s.db.write(ctx, "keys.change", func(t *tx) error {
 		moved, err := t.exec(`-- name: keys.move_revision
-			UPDATE server_state SET ring_revision = ring_revision + 1 WHERE ring_revision = ?`, c.IfRevision)
+			UPDATE server_state SET ring_revision = ring_revision + 1,
+				roots_revision = CASE WHEN ?2 THEN ring_revision + 1 ELSE roots_revision END
+			WHERE ring_revision = ?1`, c.IfRevision, c.RevokesRoot())
 		if err != nil {
 			return err
 		}

@@ -93,8 +93,17 @@ func scanFamily(r *row, f *refresh.Family) {
 func (s Families) RotateBatch(ctx context.Context, batch []refresh.Call) ([]*refresh.Outcome, error) {
 	outcomes := make([]*refresh.Outcome, len(batch))
 	err := s.db.write(ctx, "refresh.rotate", func(t *tx) error {
+		var revoked int64
+		_, err := t.one(`-- name: refresh.roots_revision
+			SELECT roots_revision FROM server_state`, nil, func(r *row) { revoked = r.integer() })
+		if err != nil {
+			return err
+		}
 		rotated := 0
 		for i, call := range batch {
+			if call.Keys > 0 && call.Keys < revoked {
+				continue
+			}
 			f, err := t.family(call.Attempt.Family)
 			if err != nil {
 				return err
@@ -150,7 +159,7 @@ func textOrNull(s string) any {
 
 // Redeem implements refresh.Store.
 func (s Families) Redeem(ctx context.Context, c refresh.Call, wait time.Duration) (refresh.Outcome, error) {
-	f, now, err := s.Family(ctx, c.Attempt.Family)
+	f, now, err := s.read(ctx, c.Attempt.Family, c.Keys)
 	if err != nil {
 		return refresh.Outcome{}, err
 	}
@@ -197,11 +206,27 @@ func effective(out refresh.Outcome) bool { return out.Writes || out.Ends || len(
 
 // Family implements refresh.Store.
 func (s Families) Family(ctx context.Context, fid id.Family) (f *refresh.Family, now time.Time, err error) {
+	return s.read(ctx, fid, 0)
+}
+
+// read is Family for somebody who knows the keys of a revision; 0: of any.
+func (s Families) read(ctx context.Context, fid id.Family, known int64) (f *refresh.Family, now time.Time, err error) {
+	var revision int64
 	err = s.db.read(ctx, "refresh.read", func(c *conn) error {
+		if known > 0 {
+			_, err := c.one(`-- name: refresh.revision
+				SELECT ring_revision FROM server_state`, nil, func(r *row) { revision = r.integer() })
+			if err != nil {
+				return err
+			}
+		}
 		f, err = c.family(fid)
 		now = s.db.now()
 		return err
 	})
+	if err == nil && revision > known {
+		err = refresh.ErrStaleKeys
+	}
 	return f, now, err
 }
 

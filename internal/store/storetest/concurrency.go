@@ -362,6 +362,8 @@ func (r *rig) openings(u account.User, i int) login.Opening {
 
 type oneRoot struct{}
 
+func (oneRoot) Revision() int64 { return 0 }
+
 func (oneRoot) ActiveRoot() (uint8, secret.Bytes, error) {
 	return 1, secret.NewBytes(make([]byte, 32)), nil
 }

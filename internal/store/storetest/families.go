@@ -1,12 +1,14 @@
 package storetest
 
 import (
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"time"
 
 	"example.com/authserver/internal/audit"
 	"example.com/authserver/internal/id"
+	"example.com/authserver/internal/keys"
 	"example.com/authserver/internal/login"
 	"example.com/authserver/internal/refresh"
 	"example.com/authserver/internal/session"
@@ -57,6 +59,40 @@ var familyStories = []story{
 			if r.Failed() {
 				r.Fatalf("in scene %q", s.name)
 			}
+		}
+	}},
+	{"keysOlderThanTheRevocationOfARootKey", func(r *rig) {
+		now := r.clock.Now()
+		before := r.change(keys.Change{IfRevision: r.ring().Revision, Insert: []keys.StoredKey{rootKey(1, now), rootKey(2, now)}})
+		f := r.login(r.user())
+		with := func(c refresh.Call, revision int64) refresh.Call {
+			c.Keys = revision
+			return c
+		}
+		r.batched(with(r.presents(f, 1), before))
+		other := r.change(keys.Change{IfRevision: before, Insert: []keys.StoredKey{r.signKey(1)}})
+		if out := r.batched(with(r.presents(f, 2), before))[0]; out == nil {
+			r.Error("another change of the keys stops rotations")
+		}
+		revoked := rootKey(1, now)
+		revoked.RevokedAt = &now
+		newest := r.change(keys.Change{IfRevision: other, Update: []keys.StoredKey{revoked}})
+
+		was := r.row(f.ID)
+		for _, stale := range []refresh.Call{r.presents(f, 3), r.presents(f, 2)} { // a rotation and a replay
+			if out := r.batched(with(stale, other))[0]; out != nil {
+				r.Errorf("the batch rotates under keys of before the revocation: %+v", out)
+			}
+			if out, err := r.Families().Redeem(r.Context(), with(stale, other), time.Second); !errors.Is(err, refresh.ErrStaleKeys) {
+				r.Errorf("alone: %s, %v; want ErrStaleKeys", out.Verdict, err)
+			}
+		}
+		r.same("what stale keys wrote", was, r.row(f.ID))
+		if out, err := r.Families().Redeem(r.Context(), with(r.presents(f, 2), newest), time.Second); err != nil || out.Verdict != refresh.Replayed {
+			r.Errorf("a replay under the newest keys: %s, %v", out.Verdict, err)
+		}
+		if out := r.batched(with(r.presents(f, 3), newest))[0]; out == nil {
+			r.Error("a rotation under the newest keys is left undecided")
 		}
 	}},
 	{"batchAnswersEachMemberInItsPlace", func(r *rig) {
