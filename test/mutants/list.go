@@ -28,6 +28,11 @@ var mutants = []mutant{
 		"./internal/store/postgres", "TestPostgres/postgres/families/keysOlderThanTheRevocationOfARootKey",
 	},
 	{
+		"a node with old keys carries a family over to the next root key", "internal/store/postgres/batch.go",
+		"roots_revision <= $15", "roots_revision <= $15 OR true",
+		"./internal/store/postgres", "TestPostgres/postgres/families/keysOlderThanTheRevocationOfARootKey",
+	},
+	{
 		"judged without the row lock, then written", "internal/store/postgres/refresh.go",
 		`b.Queue(selectFamily+" FOR UPDATE OF f"`, `b.Queue(selectFamily`,
 		"./internal/store/postgres", "TestPostgres/postgres/concurrency",
@@ -96,8 +101,8 @@ var mutants = []mutant{
 	},
 	{
 		"trouble with the database is told as a refusal", "internal/refresh/rotator.go",
-		"\tr.noteAnswer(err)\n\tif err != nil {\n\t\treturn Redemption{Family: token.family}, fault.Trouble(err)",
-		"\tr.noteAnswer(err)\n\tif err != nil {\n\t\treturn Redemption{Outcome: Outcome{Verdict: Unknown, Reason: ReasonNoFamily, Row: 1}}, nil",
+		"\tif err != nil {\n\t\treturn Redemption{Family: token.family}, fault.Trouble(err)",
+		"\tif err != nil {\n\t\treturn Redemption{Outcome: Outcome{Verdict: Unknown, Reason: ReasonNoFamily, Row: 1}}, nil",
 		"./test/prove", "TestFaults_atEveryMessage/postgres/cut$",
 	},
 	{

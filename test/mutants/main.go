@@ -82,19 +82,16 @@ time and in memory only, and the test that failed because of it, within a minute
 
 // caughtBy runs the check of a mutant and returns the first test that failed.
 func (m mutant) caughtBy() (test string, took time.Duration, err error) {
-	text, err := os.ReadFile(m.file)
+	changed, err := m.changed(".")
 	if err != nil {
 		return "", 0, err
-	}
-	if n := strings.Count(string(text), m.old); n != 1 {
-		return "", 0, fmt.Errorf("the text to change stands %d times in %s; want it once", n, m.file)
 	}
 	dir, err := os.MkdirTemp("", "mutant-*")
 	if err != nil {
 		return "", 0, err
 	}
 	defer os.RemoveAll(dir)
-	overlay, err := m.overlay(dir, strings.Replace(string(text), m.old, m.new, 1))
+	overlay, err := m.overlay(dir, changed)
 	if err != nil {
 		return "", 0, err
 	}
@@ -124,6 +121,18 @@ func (m mutant) caughtBy() (test string, took time.Duration, err error) {
 	// As deep as the check names it: below that another part may be the first.
 	parts := strings.Split(test, "/")
 	return strings.Join(parts[:min(len(parts), strings.Count(m.check, "/")+1)], "/"), took, nil
+}
+
+// changed returns the file of the tree at root with the bug in it.
+func (m mutant) changed(root string) (string, error) {
+	text, err := os.ReadFile(filepath.Join(root, m.file))
+	if err != nil {
+		return "", err
+	}
+	if n := strings.Count(string(text), m.old); n != 1 {
+		return "", fmt.Errorf("the text to change stands %d times in %s; want it once", n, m.file)
+	}
+	return strings.Replace(string(text), m.old, m.new, 1), nil
 }
 
 // overlay writes the changed file and the document that names it.
