@@ -157,15 +157,23 @@ func (s *story) logIn(ctx context.Context, n *node, client int) {
 	}
 	in.sender = refresh.SenderOf("", "browser")
 	if out.code == "" {
+		token := a.Field("refresh_token")
+		g, err := provetest.Generation(token)
+		if err != nil {
+			s.t.Errorf("%s: %v", s.email, err)
+		}
 		s.mu.Lock()
 		if len(s.holdings) == mostFamilies { // another client was quicker
 			s.mu.Unlock()
 			return
 		}
 		out.family = len(s.holdings)
-		s.holdings = append(s.holdings, &holding{session: a.Field("session_id"), tokens: map[int32]string{}, keys: map[int32]string{}})
+		// Whole, because the others use it from here on.
+		s.holdings = append(s.holdings, &holding{
+			session: a.Field("session_id"), head: g, access: a.Field("access_token"),
+			tokens: map[int32]string{g: token}, keys: map[int32]string{},
+		})
 		s.mu.Unlock()
-		s.learn(out.family, a)
 	}
 	s.record(client, in, out)
 }
