@@ -101,7 +101,7 @@ prove: ## histories, faults, kills: minutes (AUTHSERVER_PROVE_SEED=n replays)
 
 .PHONY: prove-long
 prove-long: ## the same for an hour (AUTHSERVER_PROVE_EFFORT=n for more or less)
-	@AUTHSERVER_PROVE_EFFORT=$${AUTHSERVER_PROVE_EFFORT:-60} PROVE_TIMEOUT=3h scripts/prove
+	@AUTHSERVER_PROVE_EFFORT=$${AUTHSERVER_PROVE_EFFORT:-30} PROVE_TIMEOUT=3h scripts/prove
 
 .PHONY: mutants
 mutants: ## put known bugs back, one at a time, and want each caught (ARGS=-write for the table)
