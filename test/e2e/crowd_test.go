@@ -16,6 +16,7 @@ import (
 type crowd struct {
 	t       testing.TB
 	holders []*provetest.Holder
+	first   string // a token that somebody had at first; the holders' own change
 	over    chan struct{}
 	all     sync.WaitGroup
 	next    atomic.Uint64
@@ -34,6 +35,7 @@ func newCrowd(t testing.TB, nodes []*node, people int) *crowd {
 			Agent: "a device of the crowd", Token: nodes[0].person(rand.Text() + "@example.com").Field("refresh_token"),
 		})
 	}
+	c.first = c.holders[0].Token
 	return c
 }
 

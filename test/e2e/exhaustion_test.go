@@ -97,7 +97,7 @@ func TestExhaustion_aFullDiskUnderPostgres(t *testing.T) {
 // felt waits until the crowd has had answers that were none.
 func (n *node) felt(c *crowd) {
 	n.t.Helper()
-	token := c.holders[0].Token // of any generation: what counts is whether there is an answer
+	token := c.first // of any generation: what counts is whether there is an answer
 	until(n.t, "the server to be in trouble", func() bool {
 		a, err := call("POST", n.URL+"/v1/users", map[string]string{"email": rand.Text() + "@example.com", "password": goodPassword})
 		return err != nil || a.Status == http.StatusServiceUnavailable
