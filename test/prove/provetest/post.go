@@ -1,64 +1,26 @@
 package provetest
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
+
+	"example.com/authserver/test/rig"
 )
 
 // Answer is one HTTP answer, read whole.
-type Answer struct {
-	Status int
-	Header http.Header
-	Body   []byte
-}
-
-// Field returns a member of a JSON body as text; "" when there is none.
-func (a Answer) Field(name string) string {
-	var m map[string]any
-	if json.Unmarshal(a.Body, &m) != nil || m[name] == nil {
-		return ""
-	}
-	return fmt.Sprint(m[name])
-}
-
-// String shows status and body.
-func (a Answer) String() string { return fmt.Sprintf("%d %s", a.Status, a.Body) }
+type Answer = rig.Answer
 
 // Send sends body as JSON; nil sends none. An error means that nobody knows
 // what became of the request.
 func Send(ctx context.Context, c *http.Client, method, url string, body map[string]string, header ...string) (Answer, error) {
-	var reader io.Reader
-	if body != nil {
-		text, err := json.Marshal(body)
-		if err != nil {
-			return Answer{}, err
-		}
-		reader = bytes.NewReader(text)
+	if body == nil { // a nil map is no nil any
+		return rig.Ask(ctx, c, method, url, nil, header...)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, url, reader)
-	if err != nil {
-		return Answer{}, err
-	}
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	for i := 0; i+1 < len(header); i += 2 {
-		req.Header.Set(header[i], header[i+1])
-	}
-	resp, err := c.Do(req)
-	if err != nil {
-		return Answer{}, err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	return Answer{resp.StatusCode, resp.Header, text}, err
+	return rig.Ask(ctx, c, method, url, body, header...)
 }
 
 // Generation reads the generation out of a refresh token, which is not secret:
