@@ -124,49 +124,66 @@ func (s *Server) Run(ctx context.Context, public, operations net.Listener) error
 }
 
 // How much one piece of housekeeping does, and how long what has ended is kept
-// for explain.
+// for explain. A row that is deleted has its places in half a dozen indexes: in a
+// large table the log of five hundred of them is megabytes, and every commit meanwhile
+// waits for those to reach the disk. What walks a table of millions takes hours
+// for it: nobody waits for that.
 const (
-	sweepBatch = 500
+	sweepBatch = 100
 	keepEnded  = 7 * 24 * time.Hour
 )
 
 // housework is the built-in cleanup; no cron is needed.
 func (s *Server) housework() []jobs.Job {
 	c, engine := s.in.Config, s.in.Engine
-	var after id.Family // where the sweep goes on; a restart begins anew
-	sweep := func(table string, every time.Duration, rows func(ctx context.Context) (int, error)) jobs.Job {
-		return jobs.Job{Name: table, Every: every, Do: func(ctx context.Context) (bool, error) {
+	// Where the sweep goes on. It begins anywhere: on nodes that are restarted more
+	// often than a large table is walked, the same rows would always come last.
+	after, turned := id.NewFamily(id.NewUser()), false
+	sweep := func(table string, every time.Duration, pace jobs.Pace, rows func(ctx context.Context) (int, error)) jobs.Job {
+		return jobs.Job{Name: table, Every: every, Do: func(ctx context.Context) (jobs.Pace, error) {
 			n, err := rows(ctx)
 			if err == nil {
 				s.chores.Swept(table, n)
 			}
-			return n == sweepBatch, err
+			return untilFewer(n, pace), err
 		}}
 	}
 	return []jobs.Job{
-		{Name: "families", Every: time.Minute, Do: func(ctx context.Context) (bool, error) {
+		{Name: "families", Every: time.Minute, Do: func(ctx context.Context) (jobs.Pace, error) {
 			next, deleted, err := engine.Families().Sweep(ctx, after, sweepBatch, c.Refresh(config.FirstParty), keepEnded)
+			s.chores.Swept("families", deleted)
 			if err != nil {
-				return false, err
+				return jobs.Done, err
 			}
 			after = next
-			s.chores.Swept("families", deleted)
-			return !next.IsZero(), nil
+			if next.IsZero() && turned {
+				return jobs.Done, nil
+			}
+			turned = turned || next.IsZero() // what is before the place where it began comes next
+			return jobs.Leisurely, nil
 		}},
-		{Name: "floor", Every: time.Minute, Do: func(ctx context.Context) (bool, error) {
+		{Name: "floor", Every: time.Minute, Do: func(ctx context.Context) (jobs.Pace, error) {
 			n, err := engine.Sessions().EndBelowFloor(ctx, sweepBatch)
-			return n == sweepBatch, err
+			return untilFewer(n, jobs.Soon), err
 		}},
-		sweep("revocations", time.Minute, func(ctx context.Context) (int, error) { return engine.Revocations().Sweep(ctx, sweepBatch) }),
-		{Name: "roots", Every: time.Minute, Do: func(ctx context.Context) (bool, error) {
+		sweep("revocations", time.Minute, jobs.Soon, func(ctx context.Context) (int, error) { return engine.Revocations().Sweep(ctx, sweepBatch) }),
+		{Name: "roots", Every: time.Minute, Do: func(ctx context.Context) (jobs.Pace, error) {
 			_, err := s.in.Vault().FinishRoots(ctx, audit.BySystem)
-			return false, err
+			return jobs.Done, err
 		}},
-		sweep("budgets", 5*time.Minute, func(ctx context.Context) (int, error) { return engine.Ledger().SweepBudgets(ctx, sweepBatch) }),
-		sweep("networks", time.Hour, func(ctx context.Context) (int, error) { return engine.Logins().SweepNetworks(ctx, sweepBatch) }),
-		sweep("verifiers", time.Hour, func(ctx context.Context) (int, error) {
+		sweep("budgets", 5*time.Minute, jobs.Soon, func(ctx context.Context) (int, error) { return engine.Ledger().SweepBudgets(ctx, sweepBatch) }),
+		sweep("networks", time.Hour, jobs.Soon, func(ctx context.Context) (int, error) { return engine.Logins().SweepNetworks(ctx, sweepBatch) }),
+		sweep("verifiers", time.Hour, jobs.Soon, func(ctx context.Context) (int, error) {
 			return engine.Verifiers().SweepVerifiers(ctx, keys.KeepVerifiers, keys.MostVerifiers, sweepBatch)
 		}),
-		sweep("audit", time.Hour, func(ctx context.Context) (int, error) { return engine.SweepAudit(ctx, c.AuditRetention, sweepBatch) }),
+		sweep("audit", time.Hour, jobs.Leisurely, func(ctx context.Context) (int, error) { return engine.SweepAudit(ctx, c.AuditRetention, sweepBatch) }),
 	}
+}
+
+// untilFewer goes on as long as there are full batches.
+func untilFewer(rows int, pace jobs.Pace) jobs.Pace {
+	if rows < sweepBatch {
+		return jobs.Done
+	}
+	return pace
 }

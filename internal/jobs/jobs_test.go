@@ -17,12 +17,14 @@ type leases struct {
 	mu    sync.Mutex
 	held  map[string]string
 	until map[string]time.Time
+	asked map[string]int
 	fail  error
 }
 
 func (l *leases) Hold(_ context.Context, name, holder string, ttl time.Duration) (bool, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.asked[holder]++
 	if l.fail != nil {
 		return false, l.fail
 	}
@@ -42,7 +44,9 @@ func (l *leases) Release(_ context.Context, name, holder string) error {
 	return nil
 }
 
-func newLeases() *leases { return &leases{held: map[string]string{}, until: map[string]time.Time{}} }
+func newLeases() *leases {
+	return &leases{held: map[string]string{}, until: map[string]time.Time{}, asked: map[string]int{}}
+}
 
 type record struct {
 	mu   sync.Mutex
@@ -65,11 +69,11 @@ func TestRun_oneNodeAtATimeAndAnotherTakesOver(t *testing.T) {
 		var mu sync.Mutex
 		by := map[string]int{}
 		node := func(ctx context.Context, name string) {
-			jobs.Run(ctx, table, name, []jobs.Job{{Name: "sweep", Every: time.Minute, Do: func(context.Context) (bool, error) {
+			jobs.Run(ctx, table, name, []jobs.Job{{Name: "sweep", Every: time.Minute, Do: func(context.Context) (jobs.Pace, error) {
 				mu.Lock()
 				defer mu.Unlock()
 				by[name]++
-				return false, nil
+				return jobs.Done, nil
 			}}}, &record{})
 		}
 		first, stopFirst := context.WithCancel(t.Context())
@@ -111,7 +115,7 @@ func TestRun_aPanicIsAnErrorAndTheJobGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		var r record
-		go jobs.Run(ctx, newLeases(), "a", []jobs.Job{{Name: "bad", Every: time.Second, Do: func(context.Context) (bool, error) {
+		go jobs.Run(ctx, newLeases(), "a", []jobs.Job{{Name: "bad", Every: time.Second, Do: func(context.Context) (jobs.Pace, error) {
 			panic("out of cheese")
 		}}}, &r)
 		time.Sleep(10 * time.Second)
@@ -127,15 +131,45 @@ func TestRun_moreWorkIsDoneAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		left := 1000
-		go jobs.Run(ctx, newLeases(), "a", []jobs.Job{{Name: "sweep", Every: time.Hour, Do: func(context.Context) (bool, error) {
-			left--
-			return left > 0, nil
+		go jobs.Run(ctx, newLeases(), "a", []jobs.Job{{Name: "sweep", Every: time.Hour, Do: func(context.Context) (jobs.Pace, error) {
+			if left--; left == 0 {
+				return jobs.Done, nil
+			}
+			return jobs.Soon, nil
 		}}}, &record{})
 		time.Sleep(time.Hour + 2*time.Minute)
 		stop()
 		synctest.Wait()
 		if left > 0 {
 			t.Fatalf("%d pieces left after the first turn", left)
+		}
+	})
+}
+
+func TestRun_aLongTurnKeepsItsLeaseAndSeldomAsksForIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		table := newLeases()
+		pieces, longest := 0, time.Duration(0)
+		last := time.Now()
+		go jobs.Run(ctx, table, "a", []jobs.Job{{Name: "walk", Every: time.Minute, Do: func(context.Context) (jobs.Pace, error) {
+			if pieces++; pieces > 1 {
+				longest = max(longest, time.Since(last))
+			}
+			last = time.Now()
+			if held, _ := table.Hold(ctx, "job:walk", "b", time.Hour); held {
+				t.Error("another node was given the lease meanwhile")
+			}
+			return jobs.Leisurely, nil
+		}}}, &record{})
+		time.Sleep(time.Hour)
+		stop()
+		synctest.Wait()
+		if pieces < 7_000 || longest > time.Second {
+			t.Errorf("%d pieces in an hour, at most %s apart; want two to four a second", pieces, longest)
+		}
+		if asked := table.asked["a"]; asked < 30 || asked > 70 {
+			t.Errorf("the lease of two minutes was asked for %d times in an hour; want about once a minute", asked)
 		}
 	})
 }
@@ -147,9 +181,9 @@ func TestRun_noLeaseNoWork(t *testing.T) {
 		table.fail = errors.New("database is gone")
 		worked := false
 		var r record
-		go jobs.Run(ctx, table, "a", []jobs.Job{{Name: "sweep", Every: time.Minute, Do: func(context.Context) (bool, error) {
+		go jobs.Run(ctx, table, "a", []jobs.Job{{Name: "sweep", Every: time.Minute, Do: func(context.Context) (jobs.Pace, error) {
 			worked = true
-			return false, nil
+			return jobs.Done, nil
 		}}}, &r)
 		time.Sleep(10 * time.Minute)
 		stop()

@@ -76,7 +76,8 @@ type Store interface {
 	// Sweep looks at up to limit families in primary-key order after the given
 	// one and deletes those that ended more than keep ago, and of those that
 	// nothing ended the ones that expired or fell idle that long ago, with the
-	// sessions they leave empty. It returns the last id it
-	// looked at, the zero id at the end of the table, and how many it deleted.
+	// sessions they leave empty. It returns the last id it looked at, the zero id
+	// at the end of the table, and how many it deleted for good, also beside an
+	// error.
 	Sweep(ctx context.Context, after id.Family, limit int, p Policy, keep time.Duration) (next id.Family, deleted int, err error)
 }

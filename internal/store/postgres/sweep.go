@@ -52,7 +52,10 @@ func (s Families) Sweep(ctx context.Context, after id.Family, limit int, p refre
 		deleted, err = s.bury(ctx, tx, dead, p, keep)
 		return err
 	})
-	return next, deleted, err
+	if err != nil {
+		return after, 0, err
+	}
+	return next, deleted, nil
 }
 
 // bury deletes those of the listed families that are still dead and free, and
