@@ -113,14 +113,16 @@ func (db *DB) SweepAudit(ctx context.Context, keep time.Duration, limit int) (in
 		db.now().Add(-keep), limit)
 }
 
-// sweep runs a DELETE with an instant and a limit.
+// sweep runs a DELETE with an instant and a limit, a few rows at a time.
 func (db *DB) sweep(ctx context.Context, name, statement string, before time.Time, limit int) (deleted int, err error) {
-	err = db.write(ctx, name, func(t *tx) error {
-		deleted, err = t.exec(statement, before, limit)
-		if err == nil && deleted == 0 {
-			return errNothing
-		}
-		return err
+	asked := 0
+	return db.inTurns(ctx, name, func(t *tx) (rows int, more bool, err error) {
+		most := min(sweepPiece, limit-asked)
+		rows, err = t.exec(statement, before, most)
+		asked += most
+		return rows, rows == most && asked < limit, err
 	})
-	return deleted, err
 }
+
+// sweepPiece is how many rows one DELETE of a sweep takes.
+const sweepPiece = 10

@@ -1,71 +1,226 @@
 package sqlite
 
 import (
+	"context"
+	"os"
 	"strconv"
+	"sync"
 	"time"
 
 	"modernc.org/sqlite"
 )
 
-// The write-ahead log is folded into the file every checkpointPages pages, and
-// then begun anew. After it grew beyond logKept for want of a chance to do so,
-// it shrinks to that at its next beginning.
+// The write-ahead log is folded into the file every foldPages pages, and begun
+// anew when it has logPages. After it grew beyond logKept for want of a chance
+// to do so, it shrinks to that at its next beginning.
 const (
-	checkpointPages = 1000
-	logKept         = 8 << 20
+	foldPages = 256
+	logPages  = 1000
+	logKept   = 8 << 20
+	// foldRests is how many pages are few enough to be folded while the writer
+	// waits, and foldTries how often the fold tries to come down to them.
+	foldRests = 64
+	foldTries = 4
 	// readersPatience is how long a checkpoint waits for the reads under way.
 	readersPatience = 100 * time.Millisecond
 )
 
 // autoCheckpoint is the number of pages after which SQLite itself folds the log
-// on a commit. A server does that by its own hand, see afterCommit; a command
-// leaves soon and lets SQLite do it.
+// on a commit. A server does that by its own hand, see folder; a command leaves
+// soon and lets SQLite do it.
 func (db *DB) autoCheckpoint() string {
-	if db.ownChecks {
+	if db.folder != nil {
 		return "0"
 	}
-	return strconv.Itoa(checkpointPages)
+	return strconv.Itoa(logPages)
 }
 
-// afterCommit folds the log when it has grown. SQLite's own way would copy the
-// pages but could begin the log anew only at an instant without any reader,
-// which under load never comes: the log would grow without end, and every
-// commit from the thousandth page on would pay a checkpoint. So the writer,
-// still holding its turn, first copies beside the readers, and then holds the
-// readers back for the blink that the new beginning takes.
+// folder folds the log of a server, beside the writer.
 //
-// Nothing here can fail a commit: it has happened. What is not folded now is
-// folded after the next thousand pages, or by whoever opens the file next.
-func (db *DB) afterCommit(c *conn) {
-	if !db.ownChecks {
+// SQLite's own way is to fold within the commit that meets the thousandth page:
+// among a million families these are a thousand pages all over the file, and
+// everybody who refreshes meanwhile waits for them to reach the disk. And it
+// could begin the log anew only at an instant without any reader, which under
+// load never comes: the log would grow without end. So the folder copies on a
+// connection of its own while others write and read, and takes the writer's
+// turn, and holds the readers back, only for the few pages that were written
+// meanwhile and for the blink that the new beginning takes.
+//
+// Nothing here can fail a commit: it has happened, and is in the log until
+// SQLite has synced the file. What is not folded now is folded after the next
+// pages, or by whoever opens the file next. A folder beside a writer needs
+// SQLite 3.51.3 or later: before, a checkpoint that met a new beginning of the
+// log could leave pages out (the WAL-reset bug, sqlite.org/wal.html).
+type folder struct {
+	db    *DB
+	pages int           // written to the log since it was last asked to be folded; the writer's
+	grown chan struct{} // holds the wish to be folded
+	stop  context.CancelFunc
+	done  chan struct{}
+
+	folded int // pages of the log that are in the file, as the last fold left it
+	anew   int // the length at which the log is to begin anew
+}
+
+func startFolder(db *DB) *folder {
+	ctx, stop := context.WithCancel(context.Background())
+	f := &folder{db: db, grown: make(chan struct{}, 1), stop: stop, done: make(chan struct{}), anew: logPages}
+	go f.run(ctx)
+	return f
+}
+
+// afterCommit counts what a commit has written. c is the writer, in its turn.
+func (f *folder) afterCommit(c *conn) {
+	if f == nil {
 		return
 	}
 	pages, _, err := c.raw.Status(sqlite.DBStatusCacheWrite, true)
 	if err != nil {
 		return
 	}
-	if db.backlog += pages; db.backlog < checkpointPages {
+	if f.pages += pages; f.pages < foldPages {
 		return
 	}
-	db.backlog = 0
-	if busy, err := c.checkpoint("PRAGMA wal_checkpoint(RESTART)"); err != nil || !busy {
-		return
-	}
-	held := db.holdReaders(readersPatience)
-	defer func() {
-		for _, r := range held {
-			db.readers <- r
-		}
-	}()
-	if len(held) == readersMax {
-		_, _ = c.checkpoint("PRAGMA wal_checkpoint(RESTART)") // another process may still be reading
+	f.pages = 0
+	select {
+	case f.grown <- struct{}{}:
+	default: // it is wished already
 	}
 }
 
-// checkpoint reports whether a reader kept the log from beginning anew.
-func (c *conn) checkpoint(sql string) (busy bool, err error) {
-	_, err = c.one(sql, nil, func(r *row) { busy = r.boolean() })
-	return busy, err
+func (f *folder) run(ctx context.Context) {
+	defer close(f.done)
+	var c *conn
+	for {
+		select {
+		case <-ctx.Done():
+			if c != nil {
+				c.close()
+			}
+			return
+		case <-f.grown:
+		}
+		if c == nil {
+			var err error
+			if c, err = dial(f.db.dsn(), append(pragmas(readerCache), "busy_timeout=0")); err != nil {
+				continue
+			}
+		}
+		if err := f.fold(ctx, c); err != nil {
+			c.close()
+			c = nil
+		}
+	}
+}
+
+// fold copies what is in the log, and begins it anew if it is long.
+func (f *folder) fold(ctx context.Context, c *conn) error {
+	for range foldTries {
+		done, err := c.checkpoint("PRAGMA wal_checkpoint(PASSIVE)")
+		if err != nil {
+			return err
+		}
+		if done.length < 0 { // another process folds just now
+			if pause(ctx, busyStep) != nil {
+				break
+			}
+			continue
+		}
+		if err := syncFile(f.db.path); err != nil {
+			return err
+		}
+		if done.length < f.folded { // it has begun anew since
+			f.folded, f.anew = 0, logPages
+		}
+		copied := done.folded - f.folded
+		f.folded = done.folded
+		if done.length < f.anew {
+			return nil
+		}
+		if copied <= foldRests {
+			break
+		}
+	}
+	return f.beginAnew(ctx, c)
+}
+
+// beginAnew folds the rest and lets the next commit write to the beginning of
+// the log. Where somebody goes on reading for long, it is not tried again before
+// as much has come on top: each try holds everybody back.
+func (f *folder) beginAnew(ctx context.Context, c *conn) error {
+	w, err := f.db.takeWriter(ctx, busyPatience)
+	if err != nil {
+		return nil // the disk stands still, or the database is closed: the next pages ask again
+	}
+	defer func() { f.db.writer <- w }()
+	done, err := c.checkpoint("PRAGMA wal_checkpoint(RESTART)")
+	if err == nil && done.busy && done.length >= 0 {
+		held := f.db.holdReaders(readersPatience)
+		if len(held) == readersMax {
+			done, err = c.checkpoint("PRAGMA wal_checkpoint(RESTART)") // another process may still be reading
+		}
+		for _, r := range held {
+			f.db.readers <- r
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if done.busy {
+		f.folded = max(done.folded, f.folded)
+		f.anew = max(done.length, f.anew) + logPages
+		return nil
+	}
+	f.folded, f.anew = 0, logPages
+	return nil
+}
+
+// close ends the folding and waits for the fold under way.
+func (f *folder) close() {
+	if f == nil {
+		return
+	}
+	f.stop()
+	<-f.done
+}
+
+// checkpointed is what a checkpoint found and left.
+type checkpointed struct {
+	busy   bool // somebody kept the log from beginning anew
+	length int  // pages in the log; -1: another process was folding it
+	folded int  // how many of them are in the file
+}
+
+func (c *conn) checkpoint(sql string) (done checkpointed, err error) {
+	_, err = c.one(sql, nil, func(r *row) {
+		done = checkpointed{r.boolean(), int(r.integer()), int(r.integer())}
+	})
+	return done, err
+}
+
+// synced holds one descriptor of each file that this process has folded. None of
+// them is ever closed, because that would drop the locks of all connections to
+// the file, see place.
+var synced = struct {
+	sync.Mutex
+	files map[string]*os.File
+}{files: make(map[string]*os.File)}
+
+// syncFile brings what was copied into the file to the disk. A checkpoint does it
+// by itself only if nothing was committed meanwhile; otherwise the one that holds
+// the writer's turn would find all of it to do.
+func syncFile(path string) error {
+	synced.Lock()
+	defer synced.Unlock()
+	file := synced.files[path]
+	if file == nil {
+		var err error
+		if file, err = os.Open(path); err != nil {
+			return err
+		}
+		synced.files[path] = file
+	}
+	return file.Sync()
 }
 
 // holdReaders takes the whole read pool, or what it gets of it in time. Nobody

@@ -41,15 +41,16 @@ type DB struct {
 	clock func() time.Time
 	lock  *fileLock // nil on the command line
 
-	writer  chan *conn // holds the one writing connection while nobody uses it
-	readers chan *conn // tokens of the read pool; nil stands for one not yet dialed
+	writer  chan *conn    // holds the one writing connection while nobody uses it
+	readers chan *conn    // tokens of the read pool; nil stands for one not yet dialed
+	turns   atomic.Uint64 // of the writer so far
+	chores  atomic.Uint64 // those of them that were inTurns
 	opened  atomic.Int32
 	closed  atomic.Bool
 	closing sync.Once
 
-	marks     marks
-	backlog   int  // pages written to the log since it last began anew; the writer's
-	ownChecks bool // this process checkpoints by itself, see checkpoint.go
+	marks  marks
+	folder *folder // nil on the command line
 }
 
 // The sizes and patience of the connections. A page cache is in KiB, and small:
@@ -65,7 +66,7 @@ const (
 // migrate. store.ErrInUse when o.Server is set and another server runs on the
 // same file.
 func Open(ctx context.Context, o Options) (*DB, error) {
-	db := &DB{clock: o.Now, ownChecks: o.Server, writer: make(chan *conn, 1), readers: make(chan *conn, readersMax)}
+	db := &DB{clock: o.Now, writer: make(chan *conn, 1), readers: make(chan *conn, readersMax)}
 	if db.clock == nil {
 		db.clock = time.Now
 	}
@@ -77,9 +78,11 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		if db.lock, err = takeLock(db.path + ".lock"); err != nil {
 			return nil, err
 		}
+		db.folder = startFolder(db)
 	}
 	w, err := db.dialWriter(ctx)
 	if err != nil {
+		db.folder.close()
 		db.lock.release()
 		return nil, fmt.Errorf("open %s: %w", db.path, err)
 	}
@@ -270,6 +273,7 @@ func (db *DB) Pool() store.Pool {
 func (db *DB) Close() {
 	db.closing.Do(func() {
 		db.closed.Store(true)
+		db.folder.close()
 		for range readersMax {
 			if c := <-db.readers; c != nil {
 				db.hangUp(c)

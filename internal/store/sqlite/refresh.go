@@ -268,29 +268,22 @@ func (s Families) Sweep(ctx context.Context, after id.Family, limit int, p refre
 	if len(dead) == 0 {
 		return next, 0, nil
 	}
-	err = s.db.write(ctx, "refresh.sweep", func(t *tx) error {
-		for _, m := range dead {
-			n, err := t.exec(`-- name: refresh.sweep_family
-				DELETE FROM families
-				WHERE id = ?1 AND coalesce(ended_at, min(used_at + min(idle_ttl, ?2), absolute_end)) < ?3`,
-				m.family, p.IdleTTL, before)
-			if err != nil {
-				return err
-			}
-			if n == 0 {
-				continue
-			}
-			deleted += n
-			if _, err := t.exec(`-- name: refresh.sweep_session
+	deleted, err = s.db.inTurns(ctx, "refresh.sweep", func(t *tx) (rows int, more bool, err error) {
+		m := dead[0]
+		dead = dead[1:]
+		rows, err = t.exec(`-- name: refresh.sweep_family
+			DELETE FROM families
+			WHERE id = ?1 AND coalesce(ended_at, min(used_at + min(idle_ttl, ?2), absolute_end)) < ?3`,
+			m.family, p.IdleTTL, before)
+		if err == nil && rows > 0 {
+			_, err = t.exec(`-- name: refresh.sweep_session
 				DELETE FROM sessions
-				WHERE id = ? AND NOT EXISTS (SELECT 1 FROM families WHERE session_id = sessions.id)`, m.session); err != nil {
-				return err
-			}
+				WHERE id = ? AND NOT EXISTS (SELECT 1 FROM families WHERE session_id = sessions.id)`, m.session)
 		}
-		return nil
+		return rows, len(dead) > 0, err
 	})
 	if err != nil {
-		return after, 0, err
+		return after, deleted, err
 	}
 	return next, deleted, nil
 }

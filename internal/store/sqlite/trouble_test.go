@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -287,5 +288,174 @@ func TestAuditSessions_findsEveryBrokenInvariant(t *testing.T) {
 				t.Errorf("found %v, want %s among them", names, name)
 			}
 		})
+	}
+}
+
+func TestInTurns_leavesTheWriterToOthersAndKeepsWhatWasDone(t *testing.T) {
+	db := openHere(t)
+	db.on(t, "CREATE TABLE pieces (n INTEGER PRIMARY KEY)")
+	done := 0
+	piece := func(t *tx) (rows int, more bool, err error) {
+		done++
+		rows, err = t.exec(`INSERT INTO pieces DEFAULT VALUES`)
+		time.Sleep(choreTurn / 4)
+		return rows, done < 20, err
+	}
+	before := db.turns.Load()
+	rows, err := db.inTurns(t.Context(), "pieces", piece)
+	if turns := db.turns.Load() - before; err != nil || rows != 20 || turns < 5 || db.count(t, "pieces") != 20 {
+		t.Errorf("20 pieces of a quarter of a turn each: %d rows, %v, %d of them there, in %d turns; want 20 in at least 5", rows, err, db.count(t, "pieces"), turns)
+	}
+
+	torn := errors.New("torn")
+	done = 0
+	rows, err = db.inTurns(t.Context(), "pieces", func(t *tx) (int, bool, error) {
+		n, _, err := piece(t)
+		if done == 20 {
+			err = torn
+		}
+		return n, true, err
+	})
+	if kept := db.count(t, "pieces") - 20; !errors.Is(err, torn) || kept != rows || rows < 10 || rows > 19 {
+		t.Errorf("the last of 20 further pieces fails: %v, %d rows said and %d kept; want its error, and those of the turns before", err, rows, kept)
+	}
+
+	ctx, stop := context.WithCancel(t.Context())
+	done = 0
+	_, err = db.inTurns(ctx, "pieces", func(*tx) (int, bool, error) {
+		time.Sleep(choreTurn)
+		if done++; done == 3 {
+			stop()
+		}
+		return 0, true, nil
+	})
+	if !errors.Is(err, context.Canceled) || done != 3 {
+		t.Errorf("ended in its third turn: %v after %d pieces", err, done)
+	}
+}
+
+func TestInTurns_restsLongerAmongOthers(t *testing.T) {
+	db := openHere(t)
+	db.on(t, "CREATE TABLE others (n INTEGER PRIMARY KEY)")
+	chores := func() time.Duration {
+		began, done := time.Now(), 0
+		if _, err := db.inTurns(t.Context(), "pieces", func(*tx) (int, bool, error) {
+			time.Sleep(choreTurn)
+			done++
+			return 1, done < 10, nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return time.Since(began)
+	}
+	alone := chores()
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if err := db.write(context.Background(), "others", func(t *tx) error {
+				_, err := t.exec(`INSERT INTO others DEFAULT VALUES`)
+				return err
+			}); err != nil {
+				t.Errorf("another's write: %v", err)
+				return
+			}
+		}
+	}()
+	among := chores()
+	close(stop)
+	<-stopped
+	if among < 9*restAmong*choreTurn {
+		t.Errorf("ten turns took %s alone and %s among others; want at least %s among them", alone, among, 9*restAmong*choreTurn)
+	}
+}
+
+func (db *DB) count(t *testing.T, table string) (n int) {
+	t.Helper()
+	if err := db.read(t.Context(), "count", func(c *conn) error {
+		_, err := c.one("SELECT count(*) FROM "+table, nil, func(r *row) { n = int(r.integer()) })
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestFolder_hasASQLiteWithoutTheResetBug(t *testing.T) {
+	db := openHere(t)
+	var version string
+	if err := db.read(t.Context(), "version", func(c *conn) error {
+		_, err := c.one("SELECT sqlite_version()", nil, func(r *row) { version = r.text() })
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	var major, minor, patch int
+	if _, err := fmt.Sscanf(version, "%d.%d.%d", &major, &minor, &patch); err != nil {
+		t.Fatalf("version %q: %v", version, err)
+	}
+	if major*1_000_000+minor*1000+patch < 3_051_003 {
+		t.Errorf("SQLite %s; a checkpoint beside a writer needs 3.51.3", version)
+	}
+}
+
+// While somebody goes on reading an old state the log cannot begin anew; when he
+// has gone it does, and everything is in the file.
+func TestFolder_beginsTheLogAnewAfterALongReader(t *testing.T) {
+	db := openHere(t)
+	db.on(t, "CREATE TABLE bulk (n INTEGER PRIMARY KEY, filler BLOB)")
+	write := func(pages int) {
+		t.Helper()
+		for range pages / 10 {
+			if err := db.write(t.Context(), "bulk", func(t *tx) error {
+				_, err := t.exec(`INSERT INTO bulk (filler) VALUES (zeroblob(40000))`) // ten pages
+				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	length := func() int {
+		t.Helper()
+		info, err := os.Stat(db.path + "-wal")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return int(info.Size() / 4120)
+	}
+	release, reading, read := make(chan struct{}), make(chan struct{}), make(chan error)
+	go func() {
+		read <- db.snapshot(context.Background(), "long", func(c *conn) error {
+			_, err := c.one("SELECT count(*) FROM bulk", nil, func(*row) {})
+			close(reading)
+			<-release
+			return err
+		})
+	}()
+	<-reading
+	write(3 * logPages)
+	if n := length(); n < 3*logPages {
+		t.Errorf("the log has %d pages while somebody reads the first of them; want all %d", n, 3*logPages)
+	}
+	close(release)
+	if err := <-read; err != nil {
+		t.Fatal(err)
+	}
+	// It shrinks when it begins anew beyond logKept.
+	deadline := time.Now().Add(10 * time.Second)
+	for length() > logKept/4120+foldPages {
+		if time.Now().After(deadline) {
+			t.Fatalf("the log still has %d pages long after the reader has gone", length())
+		}
+		write(foldPages)
+	}
+	db.Close()
+	if _, err := os.Stat(db.path + "-wal"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the log after the last one has left: %v; want it gone", err)
 	}
 }
