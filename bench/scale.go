@@ -58,11 +58,11 @@ func (b *bench) compareSizes(lay layBed, many, few int) (err error) {
 	for round := range b.rounds {
 		for turn := range sliceTurns * len(rivals) {
 			r := rivals[(round+turn)%len(rivals)]
-			t, err := follow(b.ctx, r.server.public, refreshers(r.fleet, r.server.public, 16), course{seconds: sliceSeconds, perSecond: b.rate})
+			p99, err := b.sliced(r.fleet, r.server.public, 16, b.rate, 1, nil)
 			if err != nil {
 				return err
 			}
-			r.p99 = append(r.p99, millis(quantile(t.latencies, 0.99)))
+			r.p99 = append(r.p99, p99...)
 		}
 		for turn := range rivals {
 			r := rivals[(round+turn)%len(rivals)]
@@ -111,7 +111,7 @@ func (b *bench) purge(lay layBed, living, expired int) (err error) {
 	}
 	defer s.stop()
 	rate := max(b.rate, purgeLoad)
-	before, err := b.slices(d.fleet, s.public, rate, purgeSlices, nil)
+	before, err := b.sliced(d.fleet, s.public, 32, rate, purgeSlices, nil)
 	if err != nil {
 		return err
 	}
@@ -132,7 +132,7 @@ func (b *bench) purge(lay layBed, living, expired int) (err error) {
 		return b.ctx.Err()
 	}
 	purging := time.Now()
-	during, err := b.slices(d.fleet, s.public, rate, 0, done)
+	during, err := b.sliced(d.fleet, s.public, 32, rate, 0, done)
 	if err != nil {
 		return err
 	}
@@ -145,7 +145,7 @@ func (b *bench) purge(lay layBed, living, expired int) (err error) {
 	if err != nil {
 		return err
 	}
-	afterwards, err := b.slices(d.fleet, s.public, rate, purgeSlices, nil)
+	afterwards, err := b.sliced(d.fleet, s.public, 32, rate, purgeSlices, nil)
 	if err != nil {
 		return err
 	}
@@ -171,11 +171,11 @@ func (b *bench) purge(lay layBed, living, expired int) (err error) {
 // purgeSlices are taken before the cleanup begins, and again when it is done.
 const purgeSlices = 20
 
-// slices returns the p99, in milliseconds, of each of n slices of a load of
+// sliced returns the p99, in milliseconds, of each of n slices of a load of
 // refreshes, or of all that are over before until is closed where n is 0.
-func (b *bench) slices(f *fleet, address string, perSecond, n int, until <-chan struct{}) (p99 []float64, err error) {
+func (b *bench) sliced(f *fleet, address string, clients, perSecond, n int, until <-chan struct{}) (p99 []float64, err error) {
 	for n == 0 || len(p99) < n {
-		t, err := follow(b.ctx, address, refreshers(f, address, 32), course{seconds: sliceSeconds, perSecond: perSecond})
+		t, err := follow(b.ctx, address, refreshers(f, address, clients), course{seconds: sliceSeconds, perSecond: perSecond})
 		if err != nil {
 			return nil, err
 		}

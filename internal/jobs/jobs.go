@@ -33,7 +33,8 @@ const (
 
 // rest is the pause after a piece of work that took so long. Whoever works
 // leisurely has the database for a thirtieth of the time, so that a p99 of those
-// who wait for it hardly knows; the others for half of it.
+// who wait for it hardly knows; the others for half of it. Where a piece takes
+// longer than the bounds foresee the parts are greater: it has to end some day.
 func (p Pace) rest(took time.Duration) time.Duration {
 	if p == Leisurely {
 		return min(max(30*took, 250*time.Millisecond), 500*time.Millisecond)
