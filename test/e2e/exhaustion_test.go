@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"example.com/authserver/internal/store/storetest"
+	"example.com/authserver/test/pgcluster"
 	"example.com/authserver/test/prove/provetest"
 )
 
@@ -67,13 +68,13 @@ func fill(t testing.TB, dir string) (filler string) {
 func TestExhaustion_aFullDiskUnderPostgres(t *testing.T) {
 	t.Run("postgres", func(t *testing.T) {
 		storetest.Postgres(t) // before anything is mounted: skips where there is none
-		pg := newClusterOn(t, func(dir string) { smallDisk(t, dir, "256") }, "--wal-segsize=1")
-		n := newNode(t, "DATABASE_URL="+pg.url(), "DATABASE_CONNS=12", "LOG_LEVEL=error").start()
+		pg := pgcluster.NewOn(t, func(dir string) { smallDisk(t, dir, "256") }, "--wal-segsize=1")
+		n := newNode(t, "DATABASE_URL="+pg.URL(), "DATABASE_CONNS=12", "LOG_LEVEL=error").start()
 		c := newCrowd(t, []*node{n}, 6)
 		c.start()
 		c.refreshed(30)
-		filler := fill(t, pg.dir)
-		conn, err := pgx.Connect(t.Context(), pg.url())
+		filler := fill(t, pg.Dir)
+		conn, err := pgx.Connect(t.Context(), pg.URL())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -86,7 +87,7 @@ func TestExhaustion_aFullDiskUnderPostgres(t *testing.T) {
 		if err := os.Remove(filler); err != nil {
 			t.Fatal(err)
 		}
-		pg.startAgain()
+		pg.StartAgain()
 		n.awaitReady(time.Minute)
 		c.settle(true)
 		provetest.Figure(t, "disks filled", 1)

@@ -7,120 +7,26 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"example.com/authserver/internal/store/storetest"
+	"example.com/authserver/test/pgcluster"
 	"example.com/authserver/test/prove/provetest"
 )
-
-// cluster is a PostgreSQL server of one test, durable as in production, that
-// the test may stop and start.
-type cluster struct {
-	t    testing.TB
-	bin  string
-	dir  string
-	port string
-	as   *syscall.Credential // root may not run PostgreSQL
-}
-
-func newCluster(t *testing.T) *cluster { return newClusterOn(t, func(string) {}) }
-
-// newClusterOn makes one in a directory that prepare was given before, with the
-// further arguments for initdb.
-func newClusterOn(t *testing.T, prepare func(dir string), initdb ...string) *cluster {
-	t.Helper()
-	storetest.Postgres(t) // skips, or fails in CI, where there is no PostgreSQL
-	bin := os.Getenv("AUTHSERVER_TEST_POSTGRES_BIN")
-	if bin == "" {
-		t.Fatal("AUTHSERVER_TEST_POSTGRES_BIN is not set; scripts/with-postgres sets it")
-	}
-	_, port, _ := strings.Cut(freeAddr(t), ":")
-	dir, err := os.MkdirTemp("", "authserver-pg-*")
-	if err != nil {
-		t.Fatal(err)
-	}
-	prepare(dir)
-	c := &cluster{t: t, bin: bin, dir: dir, port: port}
-	if os.Getuid() == 0 {
-		u, err := user.Lookup("postgres")
-		if err != nil {
-			t.Fatal(err)
-		}
-		uid, _ := strconv.Atoi(u.Uid)
-		gid, _ := strconv.Atoi(u.Gid)
-		c.as = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
-		if err := os.Chown(dir, uid, gid); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Cleanup(func() {
-		c.run("pg_ctl", "-D", c.data(), "-m", "immediate", "-w", "stop")
-		os.RemoveAll(dir)
-	})
-	initdb = append([]string{"-D", c.data(), "-U", "tester", "-A", "trust", "-E", "UTF8", "--no-locale"}, initdb...)
-	if out, err := c.run("initdb", initdb...); err != nil {
-		t.Fatalf("initdb: %v\n%s", err, out)
-	}
-	c.start()
-	return c
-}
-
-func (c *cluster) data() string { return filepath.Join(c.dir, "data") }
-
-func (c *cluster) run(program string, args ...string) (string, error) {
-	cmd := exec.Command(filepath.Join(c.bin, program), args...)
-	cmd.Dir = c.dir
-	if c.as != nil {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: c.as}
-	}
-	log, err := os.CreateTemp("", "authserver-pg-log-*")
-	if err != nil {
-		return "", err
-	}
-	defer os.Remove(log.Name())
-	cmd.Stdout, cmd.Stderr = log, log // a file, because the server keeps it open
-	err = cmd.Run()
-	text, _ := os.ReadFile(log.Name())
-	return string(text), err
-}
-
-func (c *cluster) start() {
-	c.t.Helper()
-	if out, err := c.launch(); err != nil {
-		c.t.Fatalf("start PostgreSQL: %v\n%s", err, out)
-	}
-}
-
-func (c *cluster) launch() (string, error) {
-	return c.run("pg_ctl", "-D", c.data(), "-w", "-l", filepath.Join(c.dir, "log"),
-		"-o", "-p "+c.port+" -c listen_addresses=127.0.0.1 -c unix_socket_directories="+c.dir+" -c max_connections=100", "start")
-}
-
-func (c *cluster) stop() {
-	c.t.Helper()
-	if out, err := c.run("pg_ctl", "-D", c.data(), "-m", "immediate", "-w", "stop"); err != nil {
-		c.t.Fatalf("stop PostgreSQL: %v\n%s", err, out)
-	}
-}
-
-func (c *cluster) url() string { return "postgres://tester@127.0.0.1:" + c.port + "/postgres" }
 
 // With the database gone under load nobody is logged out: every refusal is 503
 // with Retry-After, no cookie is touched, the key set is served, and when it is
 // back everybody goes on without a restart.
 func TestFaults_aDatabaseThatIsGoneLogsNobodyOut(t *testing.T) {
 	t.Run("postgres", func(t *testing.T) {
-		pg := newCluster(t)
-		n := newNode(t, "DATABASE_URL="+pg.url(), "RETRY_WINDOW=1s", "LOG_LEVEL=error").start()
+		pg := pgcluster.New(t)
+		n := newNode(t, "DATABASE_URL="+pg.URL(), "RETRY_WINDOW=1s", "LOG_LEVEL=error").start()
 		const people = 12
 		tokens := make([]string, people)
 		for i := range tokens {
@@ -166,7 +72,7 @@ func TestFaults_aDatabaseThatIsGoneLogsNobodyOut(t *testing.T) {
 			})
 		}
 		time.Sleep(300 * time.Millisecond)
-		pg.stop()
+		pg.Stop()
 		time.Sleep(time.Second)
 		for what, a := range map[string]answer{
 			"refresh by cookie": n.must(503, "POST", "/v1/refresh", nil, "Cookie", cookie),
@@ -186,7 +92,7 @@ func TestFaults_aDatabaseThatIsGoneLogsNobodyOut(t *testing.T) {
 		if a, err := call("GET", n.Ops+"/livez", nil); err != nil || a.Status != 200 {
 			t.Errorf("/livez: %v %s; want 200", err, a)
 		}
-		pg.start()
+		pg.Start()
 		n.awaitReady(20 * time.Second)
 		time.Sleep(300 * time.Millisecond)
 		close(stop)

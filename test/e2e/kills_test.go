@@ -3,18 +3,15 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"example.com/authserver/internal/store/storetest"
+	"example.com/authserver/test/pgcluster"
 	"example.com/authserver/test/prove/faultproxy"
 	"example.com/authserver/test/prove/provetest"
-	"example.com/authserver/test/rig"
 )
 
 // Nodes are killed and stopped at random, and come back; nobody is logged out.
@@ -155,20 +152,20 @@ func (n *node) logOut(ctx context.Context, token string) error {
 func TestKills_postgresIsKilledAndComesBack(t *testing.T) {
 	t.Run("postgres", func(t *testing.T) {
 		dice := provetest.Dice(provetest.Seed(t), 2)
-		pg := newCluster(t)
-		settings := []string{"DATABASE_URL=" + pg.url(), "MASTER_KEY=" + masterKey, "DATABASE_CONNS=12", "LOG_LEVEL=error"}
+		pg := pgcluster.New(t)
+		settings := []string{"DATABASE_URL=" + pg.URL(), "MASTER_KEY=" + masterKey, "DATABASE_CONNS=12", "LOG_LEVEL=error"}
 		nodes := []*node{newNode(t, settings...).start(), newNode(t, settings...).start()}
 		c := newCrowd(t, nodes, 8)
 		c.start()
 		rounds := provetest.Effort(t)
 		for range rounds {
 			c.refreshed(uint64(20 + dice.IntN(100)))
-			pg.signal(syscall.SIGSTOP)
+			pg.Signal(syscall.SIGSTOP)
 			<-time.After(time.Duration(200+dice.IntN(1500)) * time.Millisecond)
-			pg.signal(syscall.SIGCONT)
+			pg.Signal(syscall.SIGCONT)
 			c.refreshed(uint64(20 + dice.IntN(100)))
-			pg.signal(syscall.SIGKILL)
-			pg.startAgain()
+			pg.Signal(syscall.SIGKILL)
+			pg.StartAgain()
 			for _, n := range nodes {
 				n.awaitReady(time.Minute)
 			}
@@ -178,48 +175,4 @@ func TestKills_postgresIsKilledAndComesBack(t *testing.T) {
 		provetest.Figure(t, "stops of PostgreSQL", rounds)
 		audit(t, nodes[0])
 	})
-}
-
-// signal reaches the server and every process of it.
-func (c *cluster) signal(s syscall.Signal) {
-	c.t.Helper()
-	text, err := os.ReadFile(filepath.Join(c.data(), "postmaster.pid"))
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	first, _, _ := strings.Cut(string(text), "\n")
-	postmaster, err := strconv.Atoi(first)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", postmaster, postmaster))
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	for _, field := range append([]string{first}, strings.Fields(string(children))...) {
-		if pid, err := strconv.Atoi(field); err == nil {
-			_ = syscall.Kill(pid, s) // a child may have ended meanwhile
-		}
-	}
-}
-
-// startAgain starts it after a crash, as soon as what is left of the old one has
-// gone, unless it came back by itself.
-func (c *cluster) startAgain() {
-	c.t.Helper()
-	var out string
-	for deadline := time.Now().Add(time.Minute); ; {
-		var err error
-		if out, err = c.launch(); err == nil {
-			return
-		}
-		if _, err := c.run("pg_isready", "-q", "-h", "127.0.0.1", "-p", c.port); err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			log, _ := os.ReadFile(filepath.Join(c.dir, "log"))
-			c.t.Fatalf("PostgreSQL does not start again: %s\n%s", out, rig.LastLines(string(log), 20))
-		}
-		<-time.After(100 * time.Millisecond)
-	}
 }

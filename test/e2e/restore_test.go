@@ -5,11 +5,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"example.com/authserver/test/pgcluster"
 )
 
 // restored is what the people of a restore test hold: tokens from before and
@@ -68,21 +69,21 @@ func (n *node) closes(r restored) {
 // back; one command closes that.
 func TestRestore_whatWasOverComesBackAndOneCommandClosesIt(t *testing.T) {
 	t.Run("postgres", func(t *testing.T) {
-		pg := newCluster(t)
-		pg.stop()
-		archive := filepath.Join(pg.dir, "archive")
-		pg.mkdir(archive)
-		pg.configure(pg.data(), "archive_mode = on", fmt.Sprintf("archive_command = 'cp %%p %s/%%f'", archive))
-		pg.start()
-		n := newNode(t, "DATABASE_URL="+pg.url(), "MASTER_KEY="+masterKey, "LOG_LEVEL=error").start()
+		pg := pgcluster.New(t)
+		pg.Stop()
+		archive := filepath.Join(pg.Dir, "archive")
+		pg.Mkdir(archive)
+		pg.Configure(pg.Data(), "archive_mode = on", fmt.Sprintf("archive_command = 'cp %%p %s/%%f'", archive))
+		pg.Start()
+		n := newNode(t, "DATABASE_URL="+pg.URL(), "MASTER_KEY="+masterKey, "LOG_LEVEL=error").start()
 		n.must(201, "POST", "/v1/users", map[string]string{"email": "first@example.com", "password": goodPassword})
-		base := filepath.Join(pg.dir, "base")
-		if out, err := pg.run("pg_basebackup", "-h", "127.0.0.1", "-p", pg.port, "-U", "tester", "-D", base, "-c", "fast"); err != nil {
+		base := filepath.Join(pg.Dir, "base")
+		if out, err := pg.Run("pg_basebackup", "-h", "127.0.0.1", "-p", pg.Port, "-U", "tester", "-D", base, "-c", "fast"); err != nil {
 			t.Fatalf("pg_basebackup: %v\n%s", err, out)
 		}
 
 		r := n.before()
-		conn, err := pgx.Connect(t.Context(), pg.url())
+		conn, err := pgx.Connect(t.Context(), pg.URL())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -103,23 +104,23 @@ func TestRestore_whatWasOverComesBackAndOneCommandClosesIt(t *testing.T) {
 			return err == nil
 		})
 		n.terminate()
-		pg.stop()
+		pg.Stop()
 
-		if err := os.RemoveAll(pg.data()); err != nil {
+		if err := os.RemoveAll(pg.Data()); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Rename(base, pg.data()); err != nil {
+		if err := os.Rename(base, pg.Data()); err != nil {
 			t.Fatal(err)
 		}
-		pg.configure(pg.data(), fmt.Sprintf("restore_command = 'cp %s/%%f %%p'", archive),
+		pg.Configure(pg.Data(), fmt.Sprintf("restore_command = 'cp %s/%%f %%p'", archive),
 			fmt.Sprintf("recovery_target_time = '%s'", instant.Format("2006-01-02 15:04:05.999999-07:00")),
 			"recovery_target_action = promote", "archive_mode = off")
-		if err := os.WriteFile(filepath.Join(pg.data(), "recovery.signal"), nil, 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(pg.Data(), "recovery.signal"), nil, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		pg.start()
+		pg.Start()
 		until(t, "the end of the recovery", func() bool {
-			over, err := pg.recovered(t)
+			over, err := pg.Recovered()
 			return err == nil && over
 		})
 		n.closes(r)
@@ -141,41 +142,6 @@ func TestRestore_whatWasOverComesBackAndOneCommandClosesIt(t *testing.T) {
 		copyFiles(t, backup, n.Dir)
 		n.closes(r)
 	})
-}
-
-func (c *cluster) mkdir(dir string) {
-	c.t.Helper()
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		c.t.Fatal(err)
-	}
-	if c.as != nil {
-		if err := os.Chown(dir, int(c.as.Uid), int(c.as.Gid)); err != nil {
-			c.t.Fatal(err)
-		}
-	}
-}
-
-// configure adds settings to a data directory.
-func (c *cluster) configure(data string, settings ...string) {
-	c.t.Helper()
-	f, err := os.OpenFile(filepath.Join(data, "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := f.WriteString("\n" + strings.Join(settings, "\n") + "\n"); err != nil {
-		c.t.Fatal(err)
-	}
-}
-
-func (c *cluster) recovered(t *testing.T) (over bool, err error) {
-	conn, err := pgx.Connect(t.Context(), c.url())
-	if err != nil {
-		return false, err
-	}
-	defer conn.Close(t.Context())
-	err = conn.QueryRow(t.Context(), `SELECT NOT pg_is_in_recovery()`).Scan(&over)
-	return over, err
 }
 
 // databaseFiles are the database and what SQLite keeps beside it.

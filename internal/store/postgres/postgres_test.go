@@ -14,17 +14,19 @@ import (
 // migrated makes a fresh database with the schema in it.
 func migrated(t testing.TB) string {
 	t.Helper()
-	return storetest.PostgresLike(t, "migrated", func(url string) error {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		db, err := postgres.Open(ctx, postgres.Options{URL: secret.NewText(url), MaxConns: 12})
-		if err != nil {
-			return err
-		}
-		defer db.Close()
-		_, err = db.Migrate(ctx)
+	return storetest.PostgresLike(t, "migrated", migrateTo)
+}
+
+func migrateTo(url string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	db, err := postgres.Open(ctx, postgres.Options{URL: secret.NewText(url), MaxConns: 12})
+	if err != nil {
 		return err
-	})
+	}
+	defer db.Close()
+	_, err = db.Migrate(ctx)
+	return err
 }
 
 func open(t testing.TB, o postgres.Options) *postgres.DB {
