@@ -138,7 +138,7 @@ func (s *Server) housework() []jobs.Job {
 	c, engine := s.in.Config, s.in.Engine
 	// Where the sweep goes on. It begins anywhere: on nodes that are restarted more
 	// often than a large table is walked, the same rows would always come last.
-	after, turned := id.NewFamily(id.NewUser()), false
+	place, turned := refresh.Anywhere, false
 	sweep := func(table string, every time.Duration, pace jobs.Pace, rows func(ctx context.Context) (int, error)) jobs.Job {
 		return jobs.Job{Name: table, Every: every, Do: func(ctx context.Context) (jobs.Pace, error) {
 			n, err := rows(ctx)
@@ -150,16 +150,16 @@ func (s *Server) housework() []jobs.Job {
 	}
 	return []jobs.Job{
 		{Name: "families", Every: time.Minute, Do: func(ctx context.Context) (jobs.Pace, error) {
-			next, deleted, err := engine.Families().Sweep(ctx, after, sweepBatch, c.Refresh(config.FirstParty), keepEnded)
+			next, deleted, err := engine.Families().Sweep(ctx, place, sweepBatch, c.Refresh(config.FirstParty), keepEnded)
 			s.chores.Swept("families", deleted)
 			if err != nil {
 				return jobs.Done, err
 			}
-			after = next
-			if next.IsZero() && turned {
+			place = next
+			if next == refresh.Edge && turned {
 				return jobs.Done, nil
 			}
-			turned = turned || next.IsZero() // what is before the place where it began comes next
+			turned = turned || next == refresh.Edge // what is before the place where it began comes next
 			return jobs.Leisurely, nil
 		}},
 		{Name: "floor", Every: time.Minute, Do: func(ctx context.Context) (jobs.Pace, error) {

@@ -45,8 +45,8 @@ func (s *scripted) Family(context.Context, id.Family) (*Family, time.Time, error
 	return s.family, born, s.find
 }
 
-func (s *scripted) Sweep(context.Context, id.Family, int, Policy, time.Duration) (id.Family, int, error) {
-	return id.Family{}, 0, errors.New("the rotator never sweeps")
+func (s *scripted) Sweep(context.Context, Place, int, Policy, time.Duration) (Place, int, error) {
+	return Edge, 0, errors.New("the rotator never sweeps")
 }
 
 // sizes returns how many members each batch had, in the order they flew.

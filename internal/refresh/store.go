@@ -3,6 +3,7 @@ package refresh
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"example.com/authserver/internal/id"
@@ -73,11 +74,24 @@ type Store interface {
 	// now is the store's clock at the read.
 	Family(ctx context.Context, f id.Family) (family *Family, now time.Time, err error)
 
-	// Sweep looks at up to limit families in primary-key order after the given
-	// one and deletes those that ended more than keep ago, and of those that
-	// nothing ended the ones that expired or fell idle that long ago, with the
-	// sessions they leave empty. It returns the last id it looked at, the zero id
-	// at the end of the table, and how many it deleted for good, also beside an
-	// error.
-	Sweep(ctx context.Context, after id.Family, limit int, p Policy, keep time.Duration) (next id.Family, deleted int, err error)
+	// Sweep looks at some hundred families from a place on, in the order in which
+	// they lie in the table, and deletes up to limit of them: those that ended more
+	// than keep ago, and of those that nothing ended the ones that expired or fell
+	// idle that long ago, with the sessions they leave empty. It returns the place
+	// to go on from, Edge at the end of the table, and how many it deleted for
+	// good, also beside an error.
+	//
+	// Rows that lie side by side were born one after the other and die so. In
+	// the order of their random ids each would be a page of its own to write.
+	Sweep(ctx context.Context, from Place, limit int, p Policy, keep time.Duration) (next Place, deleted int, err error)
 }
+
+// Place is a place in the table of families, as the store counts them.
+type Place uint64
+
+// Edge is before the first family, and after the last. Anywhere is some place
+// that the store chooses at random.
+const (
+	Edge     Place = 0
+	Anywhere Place = math.MaxUint64
+)

@@ -36,8 +36,8 @@ type vitals struct {
 	statementTimeout, idleSessionTimeout     string
 	idleInTransactionTimeout                 string
 	readOnly, autovacuum, trackCounts        string
-	familiesOff                              bool // autovacuum is switched off for families
-	oldest                                   time.Duration
+	familiesOff                              bool          // autovacuum is switched off for families
+	oldest                                   time.Duration // that a transaction is open which keeps dead rows of ours
 	offset                                   time.Duration // of the server's clock against this node's
 	pooled                                   bool
 }
@@ -53,8 +53,9 @@ func readVitals(ctx context.Context, c *pgxpool.Conn) (v vitals, err error) {
 			current_setting('transaction_read_only'), current_setting('autovacuum'), current_setting('track_counts'),
 			COALESCE((SELECT 'autovacuum_enabled=false' = ANY (reloptions) OR 'autovacuum_enabled=off' = ANY (reloptions)
 				FROM pg_class WHERE oid = to_regclass('families')), false),
-			COALESCE((SELECT extract(epoch FROM max(clock_timestamp() - xact_start)) FROM pg_stat_activity
-				WHERE datname = current_database()), 0)::float8,
+			COALESCE((SELECT extract(epoch FROM clock_timestamp() - min(begun)) FROM (
+				SELECT xact_start FROM pg_stat_activity WHERE datname = current_database() OR backend_xid IS NOT NULL
+				UNION ALL SELECT prepared FROM pg_prepared_xacts) t (begun)), 0)::float8,
 			pg_backend_pid()`,
 	).Scan(&v.fsync, &v.fullPageWrites, &v.synchronousCommit, &v.isolation, &v.statementTimeout,
 		&v.idleSessionTimeout, &v.idleInTransactionTimeout, &v.readOnly, &v.autovacuum, &v.trackCounts,
@@ -152,7 +153,8 @@ func (v vitals) housekeeping() (found []store.Finding) {
 	if v.oldest > time.Hour {
 		found = append(found, store.Finding{
 			Setting: "oldest transaction", Seen: v.oldest.Round(time.Second).String(), Expected: "under 1h0m0s",
-			Hint: "A transaction that stays open keeps every dead row version. Find it in pg_stat_activity by xact_start.",
+			Hint: "A transaction that stays open keeps every dead row version, also from another database if it has written there. " +
+				"Find it in pg_stat_activity by xact_start, or in pg_prepared_xacts.",
 		})
 	}
 	return found

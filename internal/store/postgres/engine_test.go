@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/jackc/pgx/v5"
+
 	"example.com/authserver/internal/audit"
 	"example.com/authserver/internal/id"
 	"example.com/authserver/internal/login"
@@ -270,6 +272,105 @@ func TestEndBelowFloor_inManySmallSteps(t *testing.T) {
 	}
 }
 
+// A transaction that has written in another database of the server keeps the dead
+// rows of this one, too: rotations are no longer HOT, and write five times as much.
+func TestDoctor_seesAWritingTransactionInAnotherDatabase(t *testing.T) {
+	elsewhere := connect(t, storetest.Postgres(t))
+	db := open(t, postgres.Options{URL: secret.NewText(migrated(t)), MaxConns: 12})
+	tx, err := elsewhere.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(t.Context())
+	begun := time.Now()
+	if _, err := tx.Exec(t.Context(), `CREATE TABLE written ()`); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(300 * time.Millisecond)
+	least := time.Since(begun)
+	if age, err := db.OldestTransaction(t.Context()); err != nil || age < least {
+		t.Errorf("the oldest transaction is %s old, %v; want at least %s", age, err, least)
+	}
+}
+
+// A sweep goes over a table of many pages once, in the order in which the rows
+// lie, wherever it begins.
+func TestSweep_walksTheTable(t *testing.T) {
+	const families = 4000
+	b := newBench(t, families)
+	b.exec(`UPDATE families SET used_at = now() - interval '100 days', head_born = now() - interval '100 days', born_at = now() - interval '101 days',
+		auth_time = now() - interval '101 days' WHERE get_byte(uuid_send(id), 15) % 4 = 0`)
+	b.exec(`VACUUM ANALYZE families`)
+	count := func(sql string) (n int) {
+		t.Helper()
+		if err := b.admin.QueryRow(t.Context(), sql).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	pages := count(`SELECT pg_relation_size('families') / current_setting('block_size')::integer`)
+	dead := count(`SELECT count(*) FROM families WHERE used_at < now() - interval '1 day'`)
+	policy := refresh.Policy{IdleTTL: 720 * time.Hour}
+	deleted, steps := 0, 0
+	for place, turned := refresh.Anywhere, false; ; steps++ {
+		next, n, err := b.db.Families().Sweep(t.Context(), place, 100, policy, 7*24*time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n > 100 {
+			t.Errorf("a step deleted %d, want at most 100", n)
+		}
+		if deleted += n; next == refresh.Edge && turned {
+			break
+		}
+		if place != refresh.Anywhere && next != refresh.Edge && next <= place {
+			t.Fatalf("the sweep went from %d to %d", place, next)
+		}
+		place, turned = next, turned || next == refresh.Edge
+	}
+	if deleted != dead {
+		t.Errorf("%d deleted of %d dead ones", deleted, dead)
+	}
+	if left := count(`SELECT count(*) FROM families`); left != families-dead {
+		t.Errorf("%d are left, want the %d living ones", left, families-dead)
+	}
+	if left := count(`SELECT count(*) FROM sessions`); left != families-dead {
+		t.Errorf("%d sessions are left, want those of the %d living families", left, families-dead)
+	}
+	if least, most := pages/64, 2*(pages/64+dead/100+2); steps < least || steps > most {
+		t.Errorf("%d steps for %d pages and %d dead rows, want between %d and %d", steps, pages, dead, least, most)
+	}
+}
+
+// Neither choosing nor deleting reads more of the table than the pages of a step,
+// whatever the planner believes about its size.
+func TestSweep_planIsARange(t *testing.T) {
+	b := newBench(t, 4000)
+	b.exec(`ANALYZE families`)
+	for _, mode := range []string{"force_custom_plan", "force_generic_plan"} {
+		b.exec(`SET plan_cache_mode = ` + mode)
+		for name, args := range map[string]string{
+			"look": `'(64,0)', '(128,0)', 100, '720 hours', NULL, '7 days'`,
+			"bury": `'(64,0)', '(100,7)', '720 hours', NULL, '7 days'`,
+		} {
+			b.exec(`PREPARE ` + name + ` AS ` + postgres.SweepSQL[name])
+			rows, err := b.admin.Query(t.Context(), `EXPLAIN EXECUTE `+name+` (`+args+`)`, pgx.QueryExecModeSimpleProtocol)
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+			if err != nil {
+				t.Fatal(err)
+			}
+			plan := strings.Join(lines, "\n")
+			if !strings.Contains(plan, "Tid Range Scan on families f") || strings.Contains(plan, "Seq Scan") {
+				t.Errorf("%s, %s:\n%s", name, mode, plan)
+			}
+			b.exec(`DEALLOCATE ` + name)
+		}
+	}
+}
+
 // Rotations, ends and sweeps of the same families, all at once, neither
 // deadlock nor leave anything half done.
 func TestSweep_besideRotationsAndEnds(t *testing.T) {
@@ -287,7 +388,7 @@ func TestSweep_besideRotationsAndEnds(t *testing.T) {
 			}
 		})
 		all.Go(func() {
-			if _, _, err := b.db.Families().Sweep(t.Context(), [16]byte{}, 64, policy, 7*24*time.Hour); err != nil {
+			if _, _, err := b.db.Families().Sweep(t.Context(), refresh.Edge, 64, policy, 7*24*time.Hour); err != nil {
 				t.Errorf("sweep %d: %v", n, err)
 			}
 		})

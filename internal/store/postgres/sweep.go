@@ -3,72 +3,96 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"example.com/authserver/internal/id"
 	"example.com/authserver/internal/refresh"
 )
 
-// Sweep implements refresh.Store. Family rows that somebody holds are left for
-// the next round.
-func (s Families) Sweep(ctx context.Context, after id.Family, limit int, p refresh.Policy, keep time.Duration) (next id.Family, deleted int, err error) {
-	var looked int
-	var dead [][16]byte
+// sweepPages is how many pages of the table one Sweep looks at.
+const sweepPages = 64
+
+// sweepLook chooses, and sweepBury deletes, dead families between two rows.
+const (
+	sweepLook = `-- name: refresh.sweep_look
+		SELECT f.ctid FROM families f
+		WHERE f.ctid > $1 AND f.ctid < $2
+			AND COALESCE(f.ended_at, least(f.absolute_end, f.used_at + least(f.idle_ttl, $4::interval)))
+				< COALESCE($5::timestamptz, now()) - $6::interval
+		ORDER BY f.ctid LIMIT $3`
+	sweepBury = `-- name: refresh.sweep_families
+		DELETE FROM families WHERE ctid = ANY (ARRAY (
+			SELECT f.ctid FROM families f
+			WHERE f.ctid > $1 AND f.ctid <= $2
+				AND COALESCE(f.ended_at, least(f.absolute_end, f.used_at + least(f.idle_ttl, $3::interval)))
+					< COALESCE($4::timestamptz, now()) - $5::interval
+			FOR UPDATE SKIP LOCKED))
+		RETURNING session_id`
+)
+
+// Sweep implements refresh.Store. A place is a block and the number of a row in
+// it. Family rows that somebody holds are left for the next round.
+func (s Families) Sweep(ctx context.Context, from refresh.Place, limit int, p refresh.Policy, keep time.Duration) (next refresh.Place, deleted int, err error) {
+	var begin, end pgtype.TID
+	var dead []pgtype.TID
 	err = s.db.read(ctx, "refresh.sweep_look", func(ctx context.Context, c *pgxpool.Conn) error {
-		rows, err := c.Query(ctx, `-- name: refresh.sweep_look
-			SELECT f.id, COALESCE(f.ended_at, least(f.absolute_end, f.used_at + least(f.idle_ttl, $3::interval)))
-				< COALESCE($4::timestamptz, now()) - $5::interval
-			FROM families f WHERE f.id > $1 ORDER BY f.id LIMIT $2`,
-			[16]byte(after), limit, p.IdleTTL, s.db.clock(), keep)
+		var pages int64
+		err := c.QueryRow(ctx, `-- name: refresh.sweep_size
+			SELECT pg_relation_size('families') / current_setting('block_size')::bigint`).Scan(&pages)
 		if err != nil {
 			return err
 		}
-		var fid [16]byte
-		var over bool
-		looked, dead = 0, nil
-		_, err = pgx.ForEachRow(rows, []any{&fid, &over}, func() error {
-			looked++
-			next = id.Family(fid)
-			if over {
-				dead = append(dead, fid)
-			}
-			return nil
-		})
+		begin = tidOf(from, pages)
+		end = pgtype.TID{BlockNumber: begin.BlockNumber + sweepPages, Valid: true}
+		if next = placeOf(end); int64(end.BlockNumber) >= pages {
+			next = refresh.Edge
+		}
+		rows, err := c.Query(ctx, sweepLook, begin, end, limit, p.IdleTTL, s.db.clock(), keep)
+		if err != nil {
+			return err
+		}
+		dead, err = pgx.CollectRows(rows, pgx.RowTo[pgtype.TID])
 		return err
 	})
-	if err != nil {
-		return after, 0, err
+	if err != nil || len(dead) == 0 {
+		return next, 0, err
 	}
-	if looked < limit {
-		next = id.Family{}
-	}
-	if len(dead) == 0 {
-		return next, 0, nil
+	last := dead[len(dead)-1]
+	if len(dead) == limit {
+		next = placeOf(last)
 	}
 	err = s.db.write(ctx, "refresh.sweep", func(ctx context.Context, tx pgx.Tx) error {
-		deleted, err = s.bury(ctx, tx, dead, p, keep)
+		deleted, err = s.bury(ctx, tx, begin, last, p, keep)
 		return err
 	})
 	if err != nil {
-		return after, 0, err
+		return from, 0, err
 	}
 	return next, deleted, nil
 }
 
-// bury deletes those of the listed families that are still dead and free, and
-// the sessions they leave empty, families before sessions as every end does.
-func (s Families) bury(ctx context.Context, tx pgx.Tx, dead [][16]byte, p refresh.Policy, keep time.Duration) (deleted int, err error) {
-	rows, err := tx.Query(ctx, `-- name: refresh.sweep_families
-		DELETE FROM families WHERE id IN (
-			SELECT f.id FROM families f
-			WHERE f.id = ANY ($1::uuid[])
-				AND COALESCE(f.ended_at, least(f.absolute_end, f.used_at + least(f.idle_ttl, $2::interval)))
-					< COALESCE($3::timestamptz, now()) - $4::interval
-			ORDER BY f.id FOR UPDATE SKIP LOCKED)
-		RETURNING session_id`, dead, p.IdleTTL, s.db.clock(), keep)
+func placeOf(t pgtype.TID) refresh.Place {
+	return refresh.Place(t.BlockNumber)<<16 | refresh.Place(t.OffsetNumber)
+}
+
+// tidOf is the row of that place in a table of so many pages.
+func tidOf(p refresh.Place, pages int64) pgtype.TID {
+	if p == refresh.Anywhere {
+		p = refresh.Place(rand.Int64N(max(pages, 1))) << 16
+	}
+	return pgtype.TID{BlockNumber: uint32(p >> 16), OffsetNumber: uint16(p), Valid: true}
+}
+
+// bury deletes the families after one row and up to another that are dead and
+// free, and the sessions they leave empty, families before sessions as every end
+// does. It waits for nobody's family, so that the order in which it takes them
+// can close no circle.
+func (s Families) bury(ctx context.Context, tx pgx.Tx, after, upTo pgtype.TID, p refresh.Policy, keep time.Duration) (deleted int, err error) {
+	rows, err := tx.Query(ctx, sweepBury, after, upTo, p.IdleTTL, s.db.clock(), keep)
 	if err != nil {
 		return 0, err
 	}

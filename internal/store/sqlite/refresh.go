@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"example.com/authserver/internal/audit"
@@ -230,43 +231,49 @@ func (s Families) read(ctx context.Context, fid id.Family, known int64) (f *refr
 	return f, now, err
 }
 
-// Sweep implements refresh.Store. It chooses by reading, beside the writer, and
-// asks again for each row when it deletes: a token may have come back meanwhile.
-func (s Families) Sweep(ctx context.Context, after id.Family, limit int, p refresh.Policy, keep time.Duration) (next id.Family, deleted int, err error) {
+// sweepRows is how many rowids of the table one Sweep looks at.
+const sweepRows = 1000
+
+// Sweep implements refresh.Store. A place is a rowid. It chooses by reading,
+// beside the writer, and asks again for each row when it deletes: a token may have
+// come back meanwhile.
+func (s Families) Sweep(ctx context.Context, from refresh.Place, limit int, p refresh.Policy, keep time.Duration) (next refresh.Place, deleted int, err error) {
 	type mark struct {
 		family  id.Family
 		session id.Session
+		row     int64
 	}
 	var dead []mark
-	looked := 0
 	before := s.db.now().Add(-keep)
 	err = s.db.read(ctx, "refresh.sweep", func(c *conn) error {
+		var last int64
+		if _, err := c.one(`-- name: refresh.sweep_size
+			SELECT coalesce(max(rowid), 0) FROM families`, nil, func(r *row) { last = r.integer() }); err != nil {
+			return err
+		}
+		if from == refresh.Anywhere {
+			from = refresh.Place(rand.Int64N(last + 1))
+		}
+		if next = from + sweepRows; int64(next) >= last {
+			next = refresh.Edge
+		}
 		return c.each(`-- name: refresh.sweep_look
-			SELECT id, session_id, ended_at, used_at, idle_ttl, absolute_end
-			FROM families WHERE id > ? ORDER BY id LIMIT ?`, []any{after, limit}, func(r *row) {
+			SELECT id, session_id, rowid FROM families
+			WHERE rowid > ?1 AND rowid <= ?2
+				AND coalesce(ended_at, min(used_at + min(idle_ttl, ?4), absolute_end)) < ?5
+			ORDER BY rowid LIMIT ?3`, []any{int64(from), int64(from + sweepRows), limit, p.IdleTTL, before}, func(r *row) {
 			var m mark
 			r.fill(m.family[:])
 			r.fill(m.session[:])
-			end := r.instant()
-			f := refresh.Family{UsedAt: r.instant(), IdleTTL: r.duration(), AbsoluteEnd: r.instant()}
-			if end.IsZero() {
-				end = f.IdleEnd(p)
-			}
-			if end.Before(before) {
-				dead = append(dead, m)
-			}
-			next = m.family
-			looked++
+			m.row = r.integer()
+			dead = append(dead, m)
 		})
 	})
-	if err != nil {
-		return after, 0, err
+	if err != nil || len(dead) == 0 {
+		return next, 0, err
 	}
-	if looked < limit {
-		next = id.Family{}
-	}
-	if len(dead) == 0 {
-		return next, 0, nil
+	if len(dead) == limit {
+		next = refresh.Place(dead[limit-1].row)
 	}
 	deleted, err = s.db.inTurns(ctx, "refresh.sweep", func(t *tx) (rows int, more bool, err error) {
 		m := dead[0]
@@ -283,7 +290,7 @@ func (s Families) Sweep(ctx context.Context, after id.Family, limit int, p refre
 		return rows, len(dead) > 0, err
 	})
 	if err != nil {
-		return after, deleted, err
+		return from, deleted, err
 	}
 	return next, deleted, nil
 }

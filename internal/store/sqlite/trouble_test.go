@@ -291,6 +291,69 @@ func TestAuditSessions_findsEveryBrokenInvariant(t *testing.T) {
 	}
 }
 
+// A sweep goes over a table of many steps once, in the order in which the rows
+// lie, wherever it begins.
+func TestSweep_walksTheTable(t *testing.T) {
+	const families, dead = 3000, 300
+	now := time.Now()
+	db := openHere(t)
+	mother := mustEnroll(t, db, "ada")
+	if err := db.write(t.Context(), "clones", func(tx *tx) error {
+		for _, sql := range []string{`CREATE TEMP TABLE s AS SELECT * FROM sessions`, `CREATE TEMP TABLE f AS SELECT * FROM families`} {
+			if _, err := tx.exec(sql); err != nil {
+				return err
+			}
+		}
+		for i := range families - 1 {
+			end := now.Add(time.Hour)
+			if i%10 == 0 {
+				end = now.Add(-8 * 24 * time.Hour)
+			}
+			born, sid := end.Add(-time.Hour), id.NewSession()
+			for sql, args := range map[string][]any{
+				`UPDATE s SET id = ?, created_at = ?, absolute_end = ?`:                           {sid, born, end},
+				`UPDATE f SET id = ?, session_id = ?, born_at = ?, used_at = ?, absolute_end = ?`: {id.NewFamily(mother.User), sid, born, born, end},
+			} {
+				if _, err := tx.exec(sql, args...); err != nil {
+					return err
+				}
+			}
+			for _, sql := range []string{`INSERT INTO sessions SELECT * FROM s`, `INSERT INTO families SELECT * FROM f`} {
+				if _, err := tx.exec(sql); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+
+	deleted, steps := 0, 0
+	for place, turned := refresh.Anywhere, false; ; steps++ {
+		next, n, err := db.Families().Sweep(t.Context(), place, 100, refresh.Policy{IdleTTL: time.Hour}, 7*24*time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n > 100 {
+			t.Errorf("a step deleted %d, want at most 100", n)
+		}
+		if deleted += n; next == refresh.Edge && turned {
+			break
+		}
+		if place != refresh.Anywhere && next != refresh.Edge && next <= place {
+			t.Fatalf("the sweep went from %d to %d", place, next)
+		}
+		place, turned = next, turned || next == refresh.Edge
+	}
+	if deleted != dead || db.count(t, "families") != families-dead || db.count(t, "sessions") != families-dead {
+		t.Errorf("%d deleted, %d families and %d sessions left; want %d, and the others", deleted, db.count(t, "families"), db.count(t, "sessions"), dead)
+	}
+	if least, most := dead/100, 2*(families/sweepRows+dead/100+2); steps < least || steps > most {
+		t.Errorf("%d steps, want between %d and %d", steps, least, most)
+	}
+}
+
 func TestInTurns_leavesTheWriterToOthersAndKeepsWhatWasDone(t *testing.T) {
 	db := openHere(t)
 	db.on(t, "CREATE TABLE pieces (n INTEGER PRIMARY KEY)")

@@ -1,11 +1,9 @@
 package storetest
 
 import (
-	"slices"
 	"time"
 
 	"example.com/authserver/internal/audit"
-	"example.com/authserver/internal/id"
 	"example.com/authserver/internal/login"
 	"example.com/authserver/internal/refresh"
 )
@@ -14,20 +12,23 @@ import (
 // families it deleted and how many steps it took.
 func (r *rig) sweepAll(limit int, p refresh.Policy) (deleted, steps int) {
 	r.Helper()
-	for after := (id.Family{}); ; {
-		next, n, err := r.Families().Sweep(r.Context(), after, limit, p, 7*day)
+	for place := refresh.Edge; ; {
+		next, n, err := r.Families().Sweep(r.Context(), place, limit, p, 7*day)
 		r.must(err)
 		deleted, steps = deleted+n, steps+1
-		if next.IsZero() {
+		if n > limit {
+			r.Fatalf("%d deleted in a step of %d", n, limit)
+		}
+		if next == refresh.Edge {
 			return deleted, steps
 		}
-		if next.Compare(after) <= 0 {
-			r.Fatalf("the sweep went from %s to %s", after, next)
+		if next <= place {
+			r.Fatalf("the sweep went from %d to %d", place, next)
 		}
 		if steps > 1000 {
 			r.Fatal("the sweep does not end")
 		}
-		after = next
+		place = next
 	}
 }
 
@@ -104,7 +105,7 @@ var sweepStories = []story{
 			r.Errorf("%d deleted at an hour of idleness, want 1", n)
 		}
 	}},
-	{"inBoundedStepsInTheOrderOfIds", func(r *rig) {
+	{"inBoundedSteps", func(r *rig) {
 		var all []refresh.Family
 		for range 6 {
 			u := r.user()
@@ -114,33 +115,54 @@ var sweepStories = []story{
 		}
 		var ended []refresh.Family
 		for i, f := range all {
-			if i%3 == 0 {
+			if i%2 == 0 {
 				logout(r, f)
 				ended = append(ended, f)
 			}
 		}
 		r.clock.Advance(8 * day)
 
-		slices.SortFunc(all, func(a, b refresh.Family) int { return a.ID.Compare(b.ID) })
-		next, _, err := r.Families().Sweep(r.Context(), id.Family{}, 5, policy(), 7*day)
+		next, n, err := r.Families().Sweep(r.Context(), refresh.Edge, 5, policy(), 7*day)
 		r.must(err)
-		if next != all[4].ID {
-			r.Errorf("five families on the sweep stands at %s, want %s", next, all[4].ID)
+		if n != 5 || next == refresh.Edge {
+			r.Errorf("%d deleted, and the sweep stands at %d; want 5, and more to come", n, next)
 		}
-		deleted, steps := r.sweepAll(5, policy())
-		for _, f := range ended {
-			if r.stands(f) {
-				r.Errorf("family %s still stands", f.ID)
+		next, n, err = r.Families().Sweep(r.Context(), next, 5, policy(), 7*day)
+		r.must(err)
+		if n != 5 || next == refresh.Edge {
+			r.Errorf("then %d deleted, and the sweep stands at %d; want 5, and more to come", n, next)
+		}
+		next, n, err = r.Families().Sweep(r.Context(), next, 5, policy(), 7*day)
+		r.must(err)
+		if n != 2 || next != refresh.Edge {
+			r.Errorf("at last %d deleted, and the sweep stands at %d; want 2 and the end", n, next)
+		}
+		for i, f := range all {
+			if r.stands(f) != (i%2 == 1) {
+				r.Errorf("family %d of %d stands: %t", i, len(all), r.stands(f))
 			}
 		}
-		if left := len(all) - len(ended); deleted > len(ended) || steps < left/5 || steps > left/5+3 {
-			r.Errorf("%d deleted in %d steps of five", deleted, steps)
+		if n, steps := r.sweepAll(5, policy()); n != 0 || steps != 1 {
+			r.Errorf("a second round deletes %d more in %d steps, want none in one", n, steps)
 		}
-		if n, _ := r.sweepAll(5, policy()); n != 0 {
-			r.Errorf("a second round deletes %d more", n)
+	}},
+	{"aroundFromAnywhere", func(r *rig) {
+		const ended = 12
+		for range ended {
+			logout(r, r.login(r.user()))
 		}
-		if n, _ := r.sweepAll(1, policy()); n != 0 {
-			r.Errorf("a round of single steps deletes %d more", n)
+		r.clock.Advance(8 * day)
+		deleted := 0
+		for place, turned := refresh.Anywhere, false; ; {
+			next, n, err := r.Families().Sweep(r.Context(), place, 5, policy(), 7*day)
+			r.must(err)
+			if deleted += n; next == refresh.Edge && turned {
+				break
+			}
+			place, turned = next, turned || next == refresh.Edge
+		}
+		if deleted != ended {
+			r.Errorf("%d deleted from a random place to the end and from the beginning on, want %d", deleted, ended)
 		}
 	}},
 	{"anEmptyTable", func(r *rig) {
