@@ -21,6 +21,12 @@ const (
 	// waits, and foldTries how often the fold tries to come down to them.
 	foldRests = 64
 	foldTries = 4
+	// foldParts is in how many parts what was copied goes to the disk, and
+	// partsRest the time between two: a commit that meets one waits for a sixteenth.
+	foldParts = 16
+	partsRest = 3 * time.Millisecond
+	// commitPatience is how long a fold waits for a commit to go on beside.
+	commitPatience = 20 * time.Millisecond
 	// readersPatience is how long a checkpoint waits for the reads under way.
 	readersPatience = 100 * time.Millisecond
 )
@@ -52,11 +58,12 @@ func (db *DB) autoCheckpoint() string {
 // SQLite 3.51.3 or later: before, a checkpoint that met a new beginning of the
 // log could leave pages out (the WAL-reset bug, sqlite.org/wal.html).
 type folder struct {
-	db    *DB
-	pages int           // written to the log since it was last asked to be folded; the writer's
-	grown chan struct{} // holds the wish to be folded
-	stop  context.CancelFunc
-	done  chan struct{}
+	db        *DB
+	pages     int           // written to the log since it was last asked to be folded; the writer's
+	grown     chan struct{} // holds the wish to be folded
+	committed chan struct{} // holds the news of a commit
+	stop      context.CancelFunc
+	done      chan struct{}
 
 	folded int // pages of the log that are in the file, as the last fold left it
 	anew   int // the length at which the log is to begin anew
@@ -64,7 +71,7 @@ type folder struct {
 
 func startFolder(db *DB) *folder {
 	ctx, stop := context.WithCancel(context.Background())
-	f := &folder{db: db, grown: make(chan struct{}, 1), stop: stop, done: make(chan struct{}), anew: logPages}
+	f := &folder{db: db, grown: make(chan struct{}, 1), committed: make(chan struct{}, 1), stop: stop, done: make(chan struct{}), anew: logPages}
 	go f.run(ctx)
 	return f
 }
@@ -78,45 +85,60 @@ func (f *folder) afterCommit(c *conn) {
 	if err != nil {
 		return
 	}
+	tell(f.committed)
 	if f.pages += pages; f.pages < foldPages {
 		return
 	}
 	f.pages = 0
+	tell(f.grown)
+}
+
+// tell leaves a word for whoever listens to c next, unless one lies there.
+func tell(c chan struct{}) {
 	select {
-	case f.grown <- struct{}{}:
-	default: // it is wished already
+	case c <- struct{}{}:
+	default:
 	}
 }
 
 func (f *folder) run(ctx context.Context) {
 	defer close(f.done)
-	var c *conn
-	for {
-		select {
-		case <-ctx.Done():
+	var c, mark *conn // the one that copies, and the one that holds back how far
+	leave := func() {
+		for _, c := range []*conn{c, mark} {
 			if c != nil {
 				c.close()
 			}
+		}
+		c, mark = nil, nil
+	}
+	defer func() { leave() }()
+	for {
+		select {
+		case <-ctx.Done():
 			return
 		case <-f.grown:
 		}
+		var err error
 		if c == nil {
-			var err error
-			if c, err = dial(f.db.dsn(), append(pragmas(readerCache), "busy_timeout=0")); err != nil {
-				continue
-			}
+			c, err = dial(f.db.dsn(), append(pragmas(readerCache), "busy_timeout=0"))
 		}
-		if err := f.fold(ctx, c); err != nil {
-			c.close()
-			c = nil
+		if err == nil && mark == nil {
+			mark, err = dial(f.db.dsn(), append(pragmas(readerCache), "busy_timeout=0"))
+		}
+		if err == nil {
+			err = f.fold(ctx, c, mark)
+		}
+		if err != nil {
+			leave()
 		}
 	}
 }
 
 // fold copies what is in the log, and begins it anew if it is long.
-func (f *folder) fold(ctx context.Context, c *conn) error {
+func (f *folder) fold(ctx context.Context, c, mark *conn) error {
 	for range foldTries {
-		done, err := c.checkpoint("PRAGMA wal_checkpoint(PASSIVE)")
+		done, err := f.copyPast(ctx, c, mark)
 		if err != nil {
 			return err
 		}
@@ -125,9 +147,6 @@ func (f *folder) fold(ctx context.Context, c *conn) error {
 				break
 			}
 			continue
-		}
-		if err := syncFile(f.db.path); err != nil {
-			return err
 		}
 		if done.length < f.folded { // it has begun anew since
 			f.folded, f.anew = 0, logPages
@@ -142,6 +161,48 @@ func (f *folder) fold(ctx context.Context, c *conn) error {
 		}
 	}
 	return f.beginAnew(ctx, c)
+}
+
+// copyPast copies what is in the log now and brings it to the disk in parts.
+//
+// A checkpoint that leaves nothing behind syncs the file itself, all at once. So
+// mark begins to read here, and what is committed after that is left for the next
+// time. Until a later checkpoint has synced the file the log keeps every page:
+// it cannot begin anew before one has copied all of it.
+func (f *folder) copyPast(ctx context.Context, c, mark *conn) (done checkpointed, err error) {
+	select {
+	case <-f.committed:
+	default:
+	}
+	if _, err := mark.exec("BEGIN"); err != nil {
+		return done, err
+	}
+	defer func() {
+		if _, e := mark.exec("COMMIT"); err == nil {
+			err = e
+		}
+	}()
+	if _, err := mark.one("SELECT 1 FROM schema_info", nil, func(*row) {}); err != nil {
+		return done, err
+	}
+	timer := time.NewTimer(commitPatience)
+	defer timer.Stop()
+	select {
+	case <-f.committed:
+	case <-timer.C: // nobody is here to be disturbed
+	case <-ctx.Done():
+		return done, ctx.Err()
+	}
+	done, err = c.checkpoint("PRAGMA wal_checkpoint(PASSIVE)")
+	if err == nil && done.length >= 0 {
+		err = syncFile(f.db.path, func() error {
+			if len(f.grown) > 0 { // the log grows faster than this
+				return errNothing
+			}
+			return pause(ctx, partsRest)
+		})
+	}
+	return done, err
 }
 
 // beginAnew folds the rest and lets the next commit write to the beginning of
@@ -206,10 +267,11 @@ var synced = struct {
 	files map[string]*os.File
 }{files: make(map[string]*os.File)}
 
-// syncFile brings what was copied into the file to the disk. A checkpoint does it
-// by itself only if nothing was committed meanwhile; otherwise the one that holds
-// the writer's turn would find all of it to do.
-func syncFile(path string) error {
+// syncFile brings what was copied into the file to the disk, in parts where the
+// system can, so that the commits meanwhile find the disk free between them. A
+// checkpoint syncs by itself only if nothing was committed meanwhile; otherwise the
+// one that holds the writer's turn would find all of it to do.
+func syncFile(path string, rest func() error) error {
 	synced.Lock()
 	defer synced.Unlock()
 	file := synced.files[path]
@@ -219,6 +281,16 @@ func syncFile(path string) error {
 			return err
 		}
 		synced.files[path] = file
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	part := info.Size()/foldParts + 1
+	for i := range int64(foldParts) {
+		if writeOut(file, i*part, part) != nil || rest() != nil {
+			break // Sync does the others, or says what is wrong
+		}
 	}
 	return file.Sync()
 }
