@@ -123,11 +123,9 @@ func (s *Server) Run(ctx context.Context, public, operations net.Listener) error
 	return errors.Join(err, <-ring)
 }
 
-// How much one piece of housekeeping does, and how long what has ended is kept
-// for explain. A row that is deleted has its places in half a dozen indexes: in a
-// large table the log of five hundred of them is megabytes, and every commit meanwhile
-// waits for those to reach the disk. What walks a table of millions takes hours
-// for it: nobody waits for that.
+// How much one piece of housekeeping does at most, and how long what has ended is
+// kept for explain. What walks a table of millions takes an hour for it: nobody
+// waits for that.
 const (
 	sweepBatch = 100
 	keepEnded  = 7 * 24 * time.Hour
@@ -136,6 +134,7 @@ const (
 // housework is the built-in cleanup; no cron is needed.
 func (s *Server) housework() []jobs.Job {
 	c, engine := s.in.Config, s.in.Engine
+	leisurely := jobs.Leisurely(engine.SweepRest())
 	// Where the sweep goes on. It begins anywhere: on nodes that are restarted more
 	// often than a large table is walked, the same rows would always come last.
 	place, turned := refresh.Anywhere, false
@@ -151,16 +150,19 @@ func (s *Server) housework() []jobs.Job {
 	return []jobs.Job{
 		{Name: "families", Every: time.Minute, Do: func(ctx context.Context) (jobs.Pace, error) {
 			next, deleted, err := engine.Families().Sweep(ctx, place, sweepBatch, c.Refresh(config.FirstParty), keepEnded)
-			s.chores.Swept("families", deleted)
 			if err != nil {
 				return jobs.Done, err
 			}
+			s.chores.Swept("families", deleted)
 			place = next
 			if next == refresh.Edge && turned {
 				return jobs.Done, nil
 			}
 			turned = turned || next == refresh.Edge // what is before the place where it began comes next
-			return jobs.Leisurely, nil
+			if deleted == 0 {
+				return jobs.Looking, nil
+			}
+			return leisurely, nil
 		}},
 		{Name: "floor", Every: time.Minute, Do: func(ctx context.Context) (jobs.Pace, error) {
 			n, err := engine.Sessions().EndBelowFloor(ctx, sweepBatch)
@@ -176,7 +178,7 @@ func (s *Server) housework() []jobs.Job {
 		sweep("verifiers", time.Hour, jobs.Soon, func(ctx context.Context) (int, error) {
 			return engine.Verifiers().SweepVerifiers(ctx, keys.KeepVerifiers, keys.MostVerifiers, sweepBatch)
 		}),
-		sweep("audit", time.Hour, jobs.Leisurely, func(ctx context.Context) (int, error) { return engine.SweepAudit(ctx, c.AuditRetention, sweepBatch) }),
+		sweep("audit", time.Hour, leisurely, func(ctx context.Context) (int, error) { return engine.SweepAudit(ctx, c.AuditRetention, sweepBatch) }),
 	}
 }
 

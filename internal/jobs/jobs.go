@@ -21,25 +21,32 @@ type Job struct {
 	Do func(ctx context.Context) (Pace, error)
 }
 
-// Pace is how a job goes on after a piece of work.
-type Pace int
+// Pace is how a job goes on after a piece of work: it rests for so many times as
+// long as that took, within bounds. Where a piece takes longer than the bounds
+// foresee the job gets a greater part of the time: it has to end some day.
+type Pace struct {
+	times       int
+	least, most time.Duration
+}
 
-// The paces.
-const (
-	Done      Pace = iota // nothing is left to do in this period
-	Soon                  // more is waiting, and somebody for it
-	Leisurely             // more is waiting, and nobody misses it
+var (
+	// Done says that nothing is left to do in this period.
+	Done = Pace{}
+	// Soon is for what somebody waits for: half of the time.
+	Soon = Pace{1, 20 * time.Millisecond, 100 * time.Millisecond}
+	// Looking is for the walk through a table of millions in search of a few
+	// rows, when it found none here.
+	Looking = Pace{100, 250 * time.Millisecond, time.Second}
 )
 
-// rest is the pause after a piece of work that took so long. Whoever works
-// leisurely has the database for a thirtieth of the time, so that a p99 of those
-// who wait for it hardly knows; the others for half of it. Where a piece takes
-// longer than the bounds foresee the parts are greater: it has to end some day.
+// Leisurely is for what nobody misses: it rests for so many times as long as a
+// piece takes.
+func Leisurely(times int) Pace {
+	return Pace{times, 2 * time.Millisecond, 500 * time.Millisecond}
+}
+
 func (p Pace) rest(took time.Duration) time.Duration {
-	if p == Leisurely {
-		return min(max(30*took, 250*time.Millisecond), 500*time.Millisecond)
-	}
-	return min(max(took, 20*time.Millisecond), 100*time.Millisecond)
+	return min(max(time.Duration(p.times)*took, p.least), p.most)
 }
 
 // Leases hand out the right to do a job.

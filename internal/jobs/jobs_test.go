@@ -160,7 +160,7 @@ func TestRun_aLongTurnKeepsItsLeaseAndSeldomAsksForIt(t *testing.T) {
 			if held, _ := table.Hold(ctx, "job:walk", "b", time.Hour); held {
 				t.Error("another node was given the lease meanwhile")
 			}
-			return jobs.Leisurely, nil
+			return jobs.Looking, nil
 		}}}, &record{})
 		time.Sleep(time.Hour)
 		stop()
@@ -172,6 +172,42 @@ func TestRun_aLongTurnKeepsItsLeaseAndSeldomAsksForIt(t *testing.T) {
 			t.Errorf("the lease of two minutes was asked for %d times in an hour; want about once a minute", asked)
 		}
 	})
+}
+
+func TestRun_thePaceIsAPartOfTheTime(t *testing.T) {
+	const whole = 5 * time.Minute
+	for name, c := range map[string]struct {
+		pace jobs.Pace
+		took time.Duration
+		want time.Duration // of five minutes
+	}{
+		"soon":                  {jobs.Soon, 50 * time.Millisecond, whole / 2},
+		"leisurely":             {jobs.Leisurely(30), 5 * time.Millisecond, whole / 31},
+		"leisurely, long":       {jobs.Leisurely(30), 500 * time.Millisecond, whole / 2},
+		"leisurely, very short": {jobs.Leisurely(30), 10 * time.Microsecond, whole / 201},
+		"looking":               {jobs.Looking, 5 * time.Millisecond, whole / 101},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, stop := context.WithCancel(t.Context())
+				var worked time.Duration
+				var running sync.WaitGroup
+				running.Go(func() {
+					jobs.Run(ctx, newLeases(), "a", []jobs.Job{{Name: "sweep", Every: time.Second, Do: func(context.Context) (jobs.Pace, error) {
+						time.Sleep(c.took)
+						worked += c.took
+						return c.pace, nil
+					}}}, &record{})
+				})
+				time.Sleep(whole)
+				stop()
+				running.Wait()
+				if worked < c.want*9/10 || worked > c.want*11/10 {
+					t.Errorf("worked %s of five minutes, want about %s", worked, c.want)
+				}
+			})
+		})
+	}
 }
 
 func TestRun_noLeaseNoWork(t *testing.T) {

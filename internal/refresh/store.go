@@ -75,11 +75,11 @@ type Store interface {
 	Family(ctx context.Context, f id.Family) (family *Family, now time.Time, err error)
 
 	// Sweep looks at some hundred families from a place on, in the order in which
-	// they lie in the table, and deletes up to limit of them: those that ended more
-	// than keep ago, and of those that nothing ended the ones that expired or fell
-	// idle that long ago, with the sessions they leave empty. It returns the place
-	// to go on from, Edge at the end of the table, and how many it deleted for
-	// good, also beside an error.
+	// they lie in the table, and deletes those that ended more than keep ago, and of
+	// those that nothing ended the ones that expired or fell idle that long ago,
+	// with the sessions they leave empty: up to limit of them, or a single one
+	// where there is a single writer. It returns the place to go
+	// on from, Edge at the end of the table, and how many it deleted.
 	//
 	// Rows that lie side by side were born one after the other and die so. In
 	// the order of their random ids each would be a page of its own to write.

@@ -47,7 +47,10 @@ type Engine interface {
 	Migrate(ctx context.Context) (applied []string, err error)
 	// Pool says how the connections are used now.
 	Pool() Pool
-	// Sweeps of rows that have served their time, at most limit rows each.
+	// SweepRest is how many times as long as a sweep took the database should be
+	// left alone after it, so that the p99 of those who use it does not tell.
+	SweepRest() int
+	// SweepAudit deletes events older than keep, at most limit of them.
 	SweepAudit(ctx context.Context, keep time.Duration, limit int) (int, error)
 	// Doctor looks at the settings of the database that this server depends on.
 	Doctor(ctx context.Context) ([]Finding, error)

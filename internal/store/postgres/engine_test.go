@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-
 	"github.com/jackc/pgx/v5"
 
 	"example.com/authserver/internal/audit"

@@ -235,15 +235,16 @@ func (s Families) read(ctx context.Context, fid id.Family, known int64) (f *refr
 const sweepRows = 1000
 
 // Sweep implements refresh.Store. A place is a rowid. It chooses by reading,
-// beside the writer, and asks again for each row when it deletes: a token may have
-// come back meanwhile.
+// beside the writer, and asks again when it deletes: a token may have come back
+// meanwhile.
+//
+// It deletes one family at a time, whatever the limit: a family has its places in
+// half a dozen indexes, pages all over the file, so that two in one turn of the
+// writer save nothing and keep others waiting for twice as long.
 func (s Families) Sweep(ctx context.Context, from refresh.Place, limit int, p refresh.Policy, keep time.Duration) (next refresh.Place, deleted int, err error) {
-	type mark struct {
-		family  id.Family
-		session id.Session
-		row     int64
-	}
-	var dead []mark
+	var family id.Family
+	var sid id.Session
+	var found bool
 	before := s.db.now().Add(-keep)
 	err = s.db.read(ctx, "refresh.sweep", func(c *conn) error {
 		var last int64
@@ -257,40 +258,35 @@ func (s Families) Sweep(ctx context.Context, from refresh.Place, limit int, p re
 		if next = from + sweepRows; int64(next) >= last {
 			next = refresh.Edge
 		}
-		return c.each(`-- name: refresh.sweep_look
+		found, err = c.one(`-- name: refresh.sweep_look
 			SELECT id, session_id, rowid FROM families
 			WHERE rowid > ?1 AND rowid <= ?2
-				AND coalesce(ended_at, min(used_at + min(idle_ttl, ?4), absolute_end)) < ?5
-			ORDER BY rowid LIMIT ?3`, []any{int64(from), int64(from + sweepRows), limit, p.IdleTTL, before}, func(r *row) {
-			var m mark
-			r.fill(m.family[:])
-			r.fill(m.session[:])
-			m.row = r.integer()
-			dead = append(dead, m)
+				AND coalesce(ended_at, min(used_at + min(idle_ttl, ?3), absolute_end)) < ?4
+			ORDER BY rowid LIMIT 1`, []any{int64(from), int64(from + sweepRows), p.IdleTTL, before}, func(r *row) {
+			r.fill(family[:])
+			r.fill(sid[:])
+			next = refresh.Place(r.integer())
 		})
+		return err
 	})
-	if err != nil || len(dead) == 0 {
+	if err != nil || !found || limit < 1 {
 		return next, 0, err
 	}
-	if len(dead) == limit {
-		next = refresh.Place(dead[limit-1].row)
-	}
-	deleted, err = s.db.inTurns(ctx, "refresh.sweep", func(t *tx) (rows int, more bool, err error) {
-		m := dead[0]
-		dead = dead[1:]
-		rows, err = t.exec(`-- name: refresh.sweep_family
+	err = s.db.write(ctx, "refresh.sweep", func(t *tx) error {
+		deleted, err = t.exec(`-- name: refresh.sweep_family
 			DELETE FROM families
 			WHERE id = ?1 AND coalesce(ended_at, min(used_at + min(idle_ttl, ?2), absolute_end)) < ?3`,
-			m.family, p.IdleTTL, before)
-		if err == nil && rows > 0 {
-			_, err = t.exec(`-- name: refresh.sweep_session
-				DELETE FROM sessions
-				WHERE id = ? AND NOT EXISTS (SELECT 1 FROM families WHERE session_id = sessions.id)`, m.session)
+			family, p.IdleTTL, before)
+		if err != nil || deleted == 0 {
+			return err
 		}
-		return rows, len(dead) > 0, err
+		_, err = t.exec(`-- name: refresh.sweep_session
+			DELETE FROM sessions
+			WHERE id = ? AND NOT EXISTS (SELECT 1 FROM families WHERE session_id = sessions.id)`, sid)
+		return err
 	})
 	if err != nil {
-		return from, deleted, err
+		return from, 0, err
 	}
 	return next, deleted, nil
 }
