@@ -2,6 +2,8 @@ package sqlite
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"strconv"
 	"sync"
@@ -132,8 +134,18 @@ func (f *folder) run(ctx context.Context) {
 		if err != nil {
 			leave()
 		}
+		if errors.Is(err, errUnsynced) {
+			return
+		}
 	}
 }
+
+// errUnsynced says that the disk did not take what was copied. The system has
+// dropped those pages from what it still means to write and says so only once: the
+// next sync would succeed without them, and the log, which has them, begin anew. So
+// nothing is folded any more until the process starts again, when SQLite copies the
+// whole log once more. doctor sees the log grow.
+var errUnsynced = errors.New("what was folded did not reach the disk")
 
 // fold copies what is in the log, and begins it anew if it is long.
 func (f *folder) fold(ctx context.Context, c, mark *conn) error {
@@ -288,11 +300,18 @@ func syncFile(path string, rest func() error) error {
 	}
 	part := info.Size()/foldParts + 1
 	for i := range int64(foldParts) {
-		if writeOut(file, i*part, part) != nil || rest() != nil {
-			break // Sync does the others, or says what is wrong
+		err := writeOut(file, i*part, part)
+		if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+			return fmt.Errorf("%w: %w", errUnsynced, err)
+		}
+		if err != nil || rest() != nil {
+			break // Sync does the others
 		}
 	}
-	return file.Sync()
+	if err := file.Sync(); err != nil {
+		return fmt.Errorf("%w: %w", errUnsynced, err)
+	}
+	return nil
 }
 
 // holdReaders takes the whole read pool, or what it gets of it in time. Nobody

@@ -66,7 +66,8 @@ func (db *DB) checkFiles(note func(store.Finding)) {
 	if info, err := os.Stat(db.path + "-wal"); err == nil && info.Size() > logLarge {
 		note(store.Finding{
 			Setting: "write-ahead log", Seen: fmt.Sprintf("%d MiB", info.Size()>>20), Expected: fmt.Sprintf("under %d MiB", logLarge>>20),
-			Hint: "A process keeps an old state of the database open, perhaps a backup that hangs; end it.",
+			Hint: "A process keeps an old state of the database open, perhaps a backup that hangs; end it. " +
+				"If there is none the disk may have refused a write: look at the system's log, and start the server again when the disk is sound.",
 		})
 	}
 }

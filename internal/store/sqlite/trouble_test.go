@@ -472,25 +472,8 @@ func TestFolder_hasASQLiteWithoutTheResetBug(t *testing.T) {
 func TestFolder_beginsTheLogAnewAfterALongReader(t *testing.T) {
 	db := openHere(t)
 	db.on(t, "CREATE TABLE bulk (n INTEGER PRIMARY KEY, filler BLOB)")
-	write := func(pages int) {
-		t.Helper()
-		for range pages / 10 {
-			if err := db.write(t.Context(), "bulk", func(t *tx) error {
-				_, err := t.exec(`INSERT INTO bulk (filler) VALUES (zeroblob(40000))`) // ten pages
-				return err
-			}); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	length := func() int {
-		t.Helper()
-		info, err := os.Stat(db.path + "-wal")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return int(info.Size() / 4120)
-	}
+	write := func(pages int) { t.Helper(); db.fill(t, pages) }
+	length := func() int { t.Helper(); return db.logLength(t) }
 	release, reading, read := make(chan struct{}), make(chan struct{}), make(chan error)
 	go func() {
 		read <- db.snapshot(context.Background(), "long", func(c *conn) error {
@@ -520,5 +503,61 @@ func TestFolder_beginsTheLogAnewAfterALongReader(t *testing.T) {
 	db.Close()
 	if _, err := os.Stat(db.path + "-wal"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the log after the last one has left: %v; want it gone", err)
+	}
+}
+
+// fill writes so many pages to the table bulk.
+func (db *DB) fill(t *testing.T, pages int) {
+	t.Helper()
+	for range pages / 10 {
+		if err := db.write(t.Context(), "bulk", func(t *tx) error {
+			_, err := t.exec(`INSERT INTO bulk (filler) VALUES (zeroblob(40000))`) // ten pages
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// logLength is how many pages the file of the log has room for.
+func (db *DB) logLength(t *testing.T) int {
+	t.Helper()
+	info, err := os.Stat(db.path + "-wal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return int(info.Size() / 4120)
+}
+
+// The next sync after one that failed says that all is well. So the log, which has
+// every page, never begins anew after it.
+func TestFolder_keepsTheLogAfterASyncThatFailed(t *testing.T) {
+	db := openHere(t)
+	db.on(t, "CREATE TABLE bulk (n INTEGER PRIMARY KEY, filler BLOB)")
+	disk, other, err := os.Pipe() // which cannot be synced
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	defer disk.Close()
+	synced.Lock()
+	synced.files[db.path] = disk
+	synced.Unlock()
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		db.fill(t, foldPages)
+		select {
+		case <-db.folder.done:
+		default:
+			if time.Now().After(deadline) {
+				t.Fatal("the folder goes on after its sync failed")
+			}
+			continue
+		}
+		break
+	}
+	before := db.logLength(t)
+	db.fill(t, 3*logPages)
+	if n := db.logLength(t); n < before+3*logPages {
+		t.Errorf("the log has %d pages, and had %d before %d more were written; want all of them kept", n, before, 3*logPages)
 	}
 }
