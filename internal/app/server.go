@@ -141,10 +141,11 @@ func (s *Server) housework() []jobs.Job {
 	sweep := func(table string, every time.Duration, pace jobs.Pace, rows func(ctx context.Context) (int, error)) jobs.Job {
 		return jobs.Job{Name: table, Every: every, Do: func(ctx context.Context) (jobs.Pace, error) {
 			n, err := rows(ctx)
-			if err == nil {
-				s.chores.Swept(table, n)
+			if err != nil || n == 0 {
+				return jobs.Done, err
 			}
-			return untilFewer(n, pace), err
+			s.chores.Swept(table, n)
+			return pace, nil
 		}}
 	}
 	return []jobs.Job{
@@ -166,7 +167,10 @@ func (s *Server) housework() []jobs.Job {
 		}},
 		{Name: "floor", Every: time.Minute, Do: func(ctx context.Context) (jobs.Pace, error) {
 			n, err := engine.Sessions().EndBelowFloor(ctx, sweepBatch)
-			return untilFewer(n, jobs.Soon), err
+			if n < sweepBatch { // it has gone through the whole table
+				return jobs.Done, err
+			}
+			return jobs.Soon, err
 		}},
 		sweep("revocations", time.Minute, jobs.Soon, func(ctx context.Context) (int, error) { return engine.Revocations().Sweep(ctx, sweepBatch) }),
 		{Name: "roots", Every: time.Minute, Do: func(ctx context.Context) (jobs.Pace, error) {
@@ -180,12 +184,4 @@ func (s *Server) housework() []jobs.Job {
 		}),
 		sweep("audit", time.Hour, leisurely, func(ctx context.Context) (int, error) { return engine.SweepAudit(ctx, c.AuditRetention, sweepBatch) }),
 	}
-}
-
-// untilFewer goes on as long as there are full batches.
-func untilFewer(rows int, pace jobs.Pace) jobs.Pace {
-	if rows < sweepBatch {
-		return jobs.Done
-	}
-	return pace
 }

@@ -41,10 +41,8 @@ type DB struct {
 	clock func() time.Time
 	lock  *fileLock // nil on the command line
 
-	writer  chan *conn    // holds the one writing connection while nobody uses it
-	readers chan *conn    // tokens of the read pool; nil stands for one not yet dialed
-	turns   atomic.Uint64 // of the writer so far
-	chores  atomic.Uint64 // those of them that were inTurns
+	writer  chan *conn // holds the one writing connection while nobody uses it
+	readers chan *conn // tokens of the read pool; nil stands for one not yet dialed
 	opened  atomic.Int32
 	closed  atomic.Bool
 	closing sync.Once

@@ -49,7 +49,6 @@ func (db *DB) writeWithin(ctx context.Context, name string, wait time.Duration, 
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	db.turns.Add(1)
 	healthy := false
 	defer func() {
 		if !healthy { // also on a panic of do
@@ -76,68 +75,6 @@ func (db *DB) writeWithin(ctx context.Context, name string, wait time.Duration, 
 	}
 	return fmt.Errorf("%s: %w", name, err)
 }
-
-// Housekeeping that touches many rows keeps the writer's turn for choreTurn at a
-// time. Each row has its places in half a dozen indexes, so that even this is
-// a commit of a hundred pages all over the file, and twice as many to fold. It
-// then rests restAlone times as long as its turn and commit took, and restAmong
-// times where others have written meanwhile: then one in fifty of them may have
-// to wait for a turn of it.
-const (
-	choreTurn   = 500 * time.Microsecond
-	restAlone   = 4
-	restAmong   = 50
-	restLongest = 500 * time.Millisecond
-)
-
-// inTurns is write for housekeeping, in as many transactions as choreTurn makes
-// of it: do does a small piece of it, reports how many rows it deleted, and
-// whether there is more. inTurns returns how many rows were deleted for good, also
-// beside an error, which rolls back the last transaction alone.
-func (db *DB) inTurns(ctx context.Context, name string, do func(t *tx) (rows int, more bool, err error)) (rows int, err error) {
-	for more := true; more; {
-		var begun time.Time
-		var others uint64
-		deleted := 0
-		err := db.write(ctx, name, func(t *tx) (err error) {
-			db.chores.Add(1)
-			others = db.others() // nobody else has a turn now
-			for begun = time.Now(); more && time.Since(begun) < choreTurn; {
-				var n int
-				if n, more, err = do(t); err != nil {
-					return err
-				}
-				deleted += n
-			}
-			return nil
-		})
-		if err != nil {
-			return rows, err
-		}
-		rows += deleted
-		if !more {
-			break
-		}
-		took := time.Since(begun)
-		if err := pause(ctx, min(restAlone*took, restLongest)); err != nil {
-			return rows, err
-		}
-		if db.others() == others {
-			continue
-		}
-		if err := pause(ctx, min((restAmong-restAlone)*took, restLongest)); err != nil {
-			return rows, err
-		}
-	}
-	return rows, nil
-}
-
-// SweepRest implements store.Engine. A turn of a single row takes hardly longer
-// than anybody's commit; only the pages that it leaves to fold count.
-func (db *DB) SweepRest() int { return 5 }
-
-// others is how many turns of the writer were no housekeeping.
-func (db *DB) others() uint64 { return db.turns.Load() - db.chores.Load() }
 
 // takeWriter waits for the one writing connection; first come, first served.
 func (db *DB) takeWriter(ctx context.Context, wait time.Duration) (c *conn, err error) {

@@ -56,7 +56,7 @@ func (s Verifiers) SweepVerifiers(ctx context.Context, keep time.Duration, most,
 			DELETE FROM verifiers WHERE (network, user_agent) IN (
 				SELECT network, user_agent FROM verifiers
 				WHERE fetched_at < ? OR fetched_at < (SELECT fetched_at FROM verifiers ORDER BY fetched_at DESC LIMIT 1 OFFSET ?)
-				ORDER BY fetched_at LIMIT ?)`, t.now.Add(-keep), most-1, limit)
+				ORDER BY fetched_at LIMIT ?)`, t.now.Add(-keep), most-1, min(limit, sweepPiece))
 		if err == nil && deleted == 0 {
 			return errNothing
 		}
