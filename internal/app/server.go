@@ -22,6 +22,7 @@ import (
 	"example.com/authserver/internal/password"
 	"example.com/authserver/internal/refresh"
 	"example.com/authserver/internal/revocation"
+	"example.com/authserver/internal/store"
 	"example.com/authserver/internal/token"
 )
 
@@ -141,21 +142,23 @@ func (s *Server) housework() []jobs.Job {
 	sweep := func(table string, every time.Duration, pace jobs.Pace, rows func(ctx context.Context) (int, error)) jobs.Job {
 		return jobs.Job{Name: table, Every: every, Do: func(ctx context.Context) (jobs.Pace, error) {
 			n, err := rows(ctx)
-			if err != nil || n == 0 {
+			if err == nil {
+				s.chores.Swept(table, n)
+			}
+			if n < store.SweepPiece {
 				return jobs.Done, err
 			}
-			s.chores.Swept(table, n)
 			return pace, nil
 		}}
 	}
 	return []jobs.Job{
 		{Name: "families", Every: time.Minute, Do: func(ctx context.Context) (jobs.Pace, error) {
 			next, deleted, err := engine.Families().Sweep(ctx, place, sweepBatch, c.Refresh(config.FirstParty), keepEnded)
+			place = next
 			if err != nil {
 				return jobs.Done, err
 			}
 			s.chores.Swept("families", deleted)
-			place = next
 			if next == refresh.Edge && turned {
 				return jobs.Done, nil
 			}

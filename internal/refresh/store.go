@@ -79,7 +79,9 @@ type Store interface {
 	// those that nothing ended the ones that expired or fell idle that long ago,
 	// with the sessions they leave empty: up to limit of them, or a single one
 	// where there is a single writer. It returns the place to go
-	// on from, Edge at the end of the table, and how many it deleted.
+	// on from, Edge at the end of the table, and how many it deleted. Where the
+	// deletion fails that is behind it: a row that somebody holds, or that is
+	// damaged, does not keep all others.
 	//
 	// Rows that lie side by side were born one after the other and die so. In
 	// the order of their random ids each would be a page of its own to write.

@@ -63,6 +63,10 @@ type Engine interface {
 	Close()
 }
 
+// SweepPiece is how many rows a sweep of the smaller tables deletes at least, if
+// its limit allows it and there are as many.
+const SweepPiece = 10
+
 // Leases hand out the right to do housekeeping. They are accelerators: work
 // that two nodes do at once is harmless.
 type Leases interface {

@@ -3,7 +3,6 @@ package postgres
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -70,13 +69,13 @@ func (s Families) Sweep(ctx context.Context, from refresh.Place, limit int, p re
 		dead, err = pgx.CollectRows(rows, pgx.RowTo[pgtype.TID])
 		return err
 	})
-	if err != nil || len(dead) == 0 {
-		return next, 0, err
+	if err != nil {
+		return from, 0, err
 	}
-	if !slices.IsSortedFunc(dead, func(a, b pgtype.TID) int { return cmp.Compare(placeOf(a), placeOf(b)) }) {
-		return from, 0, errors.New("sweep: PostgreSQL went through a range of rows in another order than theirs")
+	if len(dead) == 0 {
+		return next, 0, nil
 	}
-	last := dead[len(dead)-1]
+	last := slices.MaxFunc(dead, func(a, b pgtype.TID) int { return cmp.Compare(placeOf(a), placeOf(b)) })
 	if len(dead) == limit {
 		next = placeOf(last)
 	}
@@ -85,7 +84,7 @@ func (s Families) Sweep(ctx context.Context, from refresh.Place, limit int, p re
 		return err
 	})
 	if err != nil {
-		return from, 0, err
+		return next, 0, err
 	}
 	return next, deleted, nil
 }

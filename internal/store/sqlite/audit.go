@@ -9,6 +9,7 @@ import (
 
 	"example.com/authserver/internal/audit"
 	"example.com/authserver/internal/id"
+	"example.com/authserver/internal/store"
 )
 
 // Audit implements audit.Store.
@@ -113,18 +114,14 @@ func (db *DB) SweepAudit(ctx context.Context, keep time.Duration, limit int) (in
 		db.now().Add(-keep), limit)
 }
 
-// sweepPiece is how many rows of the smaller tables are deleted in one turn of the
-// writer.
-const sweepPiece = 10
-
 // SweepRest implements store.Engine. A turn of a few rows takes hardly longer than
 // anybody's commit; only the pages that it leaves to fold count.
 func (db *DB) SweepRest() int { return 5 }
 
-// sweep runs a DELETE with an instant and a limit.
+// sweep runs a DELETE with an instant and a limit, for one short turn of the writer.
 func (db *DB) sweep(ctx context.Context, name, statement string, before time.Time, limit int) (deleted int, err error) {
 	err = db.write(ctx, name, func(t *tx) error {
-		deleted, err = t.exec(statement, before, min(limit, sweepPiece))
+		deleted, err = t.exec(statement, before, min(limit, store.SweepPiece))
 		return err
 	})
 	if err != nil {

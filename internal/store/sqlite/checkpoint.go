@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"modernc.org/sqlite"
+	lib "modernc.org/sqlite/lib"
 )
 
 // The write-ahead log is folded into the file every foldPages pages, and begun
@@ -67,8 +68,9 @@ type folder struct {
 	stop      context.CancelFunc
 	done      chan struct{}
 
-	folded int // pages of the log that are in the file, as the last fold left it
-	anew   int // the length at which the log is to begin anew
+	folded   int  // pages of the log that are in the file, as the last fold left it
+	unsynced bool // see errUnsynced; to be read when done is closed
+	anew     int  // the length at which the log is to begin anew
 }
 
 func startFolder(db *DB) *folder {
@@ -114,7 +116,11 @@ func (f *folder) run(ctx context.Context) {
 		}
 		c, mark = nil, nil
 	}
-	defer func() { leave() }()
+	defer func() {
+		if !f.unsynced {
+			leave()
+		}
+	}()
 	for {
 		select {
 		case <-ctx.Done():
@@ -131,11 +137,13 @@ func (f *folder) run(ctx context.Context) {
 		if err == nil {
 			err = f.fold(ctx, c, mark)
 		}
+		if errors.Is(err, errUnsynced) {
+			f.unsynced = true
+			_ = mark.read() // it may be reading already
+			return
+		}
 		if err != nil {
 			leave()
-		}
-		if errors.Is(err, errUnsynced) {
-			return
 		}
 	}
 }
@@ -143,8 +151,10 @@ func (f *folder) run(ctx context.Context) {
 // errUnsynced says that the disk did not take what was copied. The system has
 // dropped those pages from what it still means to write and says so only once: the
 // next sync would succeed without them, and the log, which has them, begin anew. So
-// nothing is folded any more until the process starts again, when SQLite copies the
-// whole log once more. doctor sees the log grow.
+// the mark goes on reading until the process ends, which keeps every process from
+// folding on and from beginning the log anew, and no connection is closed, because
+// the last one folds as well. Whoever opens the file then copies the whole log once
+// more. doctor sees the log grow.
 var errUnsynced = errors.New("what was folded did not reach the disk")
 
 // fold copies what is in the log, and begins it anew if it is long.
@@ -186,15 +196,15 @@ func (f *folder) copyPast(ctx context.Context, c, mark *conn) (done checkpointed
 	case <-f.committed:
 	default:
 	}
-	if _, err := mark.exec("BEGIN"); err != nil {
-		return done, err
-	}
 	defer func() {
+		if errors.Is(err, errUnsynced) {
+			return
+		}
 		if _, e := mark.exec("COMMIT"); err == nil {
 			err = e
 		}
 	}()
-	if _, err := mark.one("SELECT 1 FROM schema_info", nil, func(*row) {}); err != nil {
+	if err := mark.read(); err != nil {
 		return done, err
 	}
 	timer := time.NewTimer(commitPatience)
@@ -215,6 +225,15 @@ func (f *folder) copyPast(ctx context.Context, c, mark *conn) (done checkpointed
 		})
 	}
 	return done, err
+}
+
+// read begins to read the state of this moment.
+func (c *conn) read() error {
+	_, err := c.exec("BEGIN")
+	if err == nil {
+		_, err = c.one("SELECT 1 FROM schema_info", nil, func(*row) {})
+	}
+	return err
 }
 
 // beginAnew folds the rest and lets the next commit write to the beginning of
@@ -248,13 +267,15 @@ func (f *folder) beginAnew(ctx context.Context, c *conn) error {
 	return nil
 }
 
-// close ends the folding and waits for the fold under way.
-func (f *folder) close() {
+// close ends the folding, waits for the fold under way, and reports whether the
+// other connections may be closed, too.
+func (f *folder) close() (synced bool) {
 	if f == nil {
-		return
+		return true
 	}
 	f.stop()
 	<-f.done
+	return !f.unsynced
 }
 
 // checkpointed is what a checkpoint found and left.
@@ -268,6 +289,9 @@ func (c *conn) checkpoint(sql string) (done checkpointed, err error) {
 	_, err = c.one(sql, nil, func(r *row) {
 		done = checkpointed{r.boolean(), int(r.integer()), int(r.integer())}
 	})
+	if code(err) == lib.SQLITE_IOERR {
+		err = fmt.Errorf("%w: %w", errUnsynced, err)
+	}
 	return done, err
 }
 

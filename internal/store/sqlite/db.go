@@ -267,17 +267,17 @@ func (db *DB) Pool() store.Pool {
 }
 
 // Close waits for the connections in use and closes them all. The last one to
-// leave a file folds the log into it.
+// leave a file folds the log into it, unless it must not: see errUnsynced.
 func (db *DB) Close() {
 	db.closing.Do(func() {
 		db.closed.Store(true)
-		db.folder.close()
+		synced := db.folder.close()
 		for range readersMax {
-			if c := <-db.readers; c != nil {
+			if c := <-db.readers; c != nil && synced {
 				db.hangUp(c)
 			}
 		}
-		if c := <-db.writer; c != nil {
+		if c := <-db.writer; c != nil && synced {
 			db.hangUp(c)
 		}
 		close(db.readers)

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"time"
 
@@ -231,7 +232,7 @@ func (s Families) read(ctx context.Context, fid id.Family, known int64) (f *refr
 	return f, now, err
 }
 
-// sweepRows is how many rowids of the table one Sweep looks at.
+// sweepRows is how many rows of the table one Sweep looks at.
 const sweepRows = 1000
 
 // Sweep implements refresh.Store. A place is a rowid. It chooses by reading,
@@ -247,30 +248,38 @@ func (s Families) Sweep(ctx context.Context, from refresh.Place, limit int, p re
 	var found bool
 	before := s.db.now().Add(-keep)
 	err = s.db.read(ctx, "refresh.sweep", func(c *conn) error {
-		var last int64
-		if _, err := c.one(`-- name: refresh.sweep_size
-			SELECT coalesce(max(rowid), 0) FROM families`, nil, func(r *row) { last = r.integer() }); err != nil {
+		if from == refresh.Anywhere {
+			if from, err = anywhere(c); err != nil {
+				return err
+			}
+		}
+		// Rowids grow, and of the oldest there are none left: so rows are counted.
+		end := int64(math.MaxInt64)
+		more, err := c.one(`-- name: refresh.sweep_end
+			SELECT rowid FROM families WHERE rowid > ? ORDER BY rowid LIMIT 1 OFFSET ?`,
+			[]any{int64(from), sweepRows - 1}, func(r *row) { end = r.integer() })
+		if err != nil {
 			return err
 		}
-		if from == refresh.Anywhere {
-			from = refresh.Place(rand.Int64N(last + 1))
-		}
-		if next = from + sweepRows; int64(next) >= last {
-			next = refresh.Edge
+		if next = refresh.Edge; more {
+			next = refresh.Place(end)
 		}
 		found, err = c.one(`-- name: refresh.sweep_look
 			SELECT id, session_id, rowid FROM families
 			WHERE rowid > ?1 AND rowid <= ?2
 				AND coalesce(ended_at, min(used_at + min(idle_ttl, ?3), absolute_end)) < ?4
-			ORDER BY rowid LIMIT 1`, []any{int64(from), int64(from + sweepRows), p.IdleTTL, before}, func(r *row) {
+			ORDER BY rowid LIMIT 1`, []any{int64(from), end, p.IdleTTL, before}, func(r *row) {
 			r.fill(family[:])
 			r.fill(sid[:])
 			next = refresh.Place(r.integer())
 		})
 		return err
 	})
-	if err != nil || !found || limit < 1 {
-		return next, 0, err
+	if err != nil {
+		return from, 0, err
+	}
+	if !found || limit < 1 {
+		return next, 0, nil
 	}
 	err = s.db.write(ctx, "refresh.sweep", func(t *tx) error {
 		deleted, err = t.exec(`-- name: refresh.sweep_family
@@ -286,7 +295,23 @@ func (s Families) Sweep(ctx context.Context, from refresh.Place, limit int, p re
 		return err
 	})
 	if err != nil {
-		return from, 0, err
+		return next, 0, err
 	}
 	return next, deleted, nil
+}
+
+// anywhere is a random place between the first row and the last.
+func anywhere(c *conn) (refresh.Place, error) {
+	var first, last int64
+	for sql, at := range map[string]*int64{
+		`-- name: refresh.sweep_first
+			SELECT coalesce(min(rowid), 1) FROM families`: &first,
+		`-- name: refresh.sweep_last
+			SELECT coalesce(max(rowid), 1) FROM families`: &last,
+	} {
+		if _, err := c.one(sql, nil, func(r *row) { *at = r.integer() }); err != nil {
+			return refresh.Edge, err
+		}
+	}
+	return refresh.Place(first - 1 + rand.Int64N(last-first+1)), nil
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"example.com/authserver/internal/keys"
+	"example.com/authserver/internal/store"
 )
 
 // Verifiers implements keys.VerifierStore.
@@ -56,7 +57,7 @@ func (s Verifiers) SweepVerifiers(ctx context.Context, keep time.Duration, most,
 			DELETE FROM verifiers WHERE (network, user_agent) IN (
 				SELECT network, user_agent FROM verifiers
 				WHERE fetched_at < ? OR fetched_at < (SELECT fetched_at FROM verifiers ORDER BY fetched_at DESC LIMIT 1 OFFSET ?)
-				ORDER BY fetched_at LIMIT ?)`, t.now.Add(-keep), most-1, min(limit, sweepPiece))
+				ORDER BY fetched_at LIMIT ?)`, t.now.Add(-keep), most-1, min(limit, store.SweepPiece))
 		if err == nil && deleted == 0 {
 			return errNothing
 		}
