@@ -105,14 +105,15 @@ func (b *bench) sqliteBed(name string, families, expired int) (*bed, error) {
 	}, nil
 }
 
-// holdSweep takes the lease of the cleanup of families for ourselves, so that
-// no server sweeps until freeSweep.
+// holdSweep takes the lease of the cleanup of families for ourselves, also from a
+// server, so that none sweeps until freeSweep.
 func (d *bed) holdSweep(ctx context.Context) error {
 	until := `now() + interval '1 day'`
 	if d.engine == "SQLite" {
 		until = fmt.Sprint(time.Now().Add(24 * time.Hour).UnixMicro())
 	}
-	return d.exec(ctx, `INSERT INTO leases (name, holder, until) VALUES ('job:families', 'bench', `+until+`)`)
+	return d.exec(ctx, `INSERT INTO leases (name, holder, until) VALUES ('job:families', 'bench', `+until+`)
+		ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until`)
 }
 
 func (d *bed) freeSweep(ctx context.Context) error {

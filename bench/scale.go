@@ -58,11 +58,11 @@ func (b *bench) compareSizes(lay layBed, many, few int) (err error) {
 	for round := range b.rounds {
 		for turn := range sliceTurns * len(rivals) {
 			r := rivals[(round+turn)%len(rivals)]
-			p99, err := b.sliced(r.fleet, r.server.public, 16, b.rate, 1, nil)
+			p99, err := b.slice(r.fleet, r.server.public, 16, b.rate)
 			if err != nil {
 				return err
 			}
-			r.p99 = append(r.p99, p99...)
+			r.p99 = append(r.p99, p99)
 		}
 		for turn := range rivals {
 			r := rivals[(round+turn)%len(rivals)]
@@ -84,11 +84,29 @@ func (b *bench) compareSizes(lay layBed, many, few int) (err error) {
 	return nil
 }
 
+// slice returns the p99, in milliseconds, of sliceSeconds of a load of refreshes.
+func (b *bench) slice(f *fleet, address string, clients, perSecond int) (p99 float64, err error) {
+	t, err := follow(b.ctx, address, refreshers(f, address, clients), course{seconds: sliceSeconds, perSecond: perSecond})
+	if err != nil {
+		return 0, err
+	}
+	return millis(quantile(t.latencies, 0.99)), nil
+}
+
 // purgeLoad is the least rate at which refreshes go on while rows are purged.
 const purgeLoad = 500
 
+// The cleanup is held for purgeHeld slices of purgeRound and let go for the others,
+// again and again: hours of a purge compared with the minutes before and after it
+// would say how busy the neighbours were. It notices either within about a minute,
+// which is its rhythm.
+const (
+	purgeRound = 90
+	purgeHeld  = 30
+)
+
 // measurePurge lets the server's own cleanup delete rows that expired, under
-// load, and compares the latency with that before and after.
+// load, and compares the latency with that while it is held back.
 func (b *bench) measurePurge() error { return b.purge(b.postgresBed, b.scaleOf/10, b.scaleOf/2) }
 
 // measurePurgeSQLite does the same on SQLite with a tenth of everything.
@@ -110,33 +128,15 @@ func (b *bench) purge(lay layBed, living, expired int) (err error) {
 		return err
 	}
 	defer s.stop()
-	rate := max(b.rate, purgeLoad)
-	before, err := b.sliced(d.fleet, s.public, 32, rate, purgeSlices, nil)
-	if err != nil {
-		return err
-	}
 	deadlocks, err := b.deadlocks(d)
 	if err != nil {
 		return err
 	}
-	if err := d.freeSweep(b.ctx); err != nil {
-		return err
-	}
-	begun, done := make(chan struct{}), make(chan struct{})
-	go b.watchPurge(s, expired, begun, done)
-	select {
-	case <-begun: // within about a minute: that is the job's rhythm
-	case <-time.After(3 * time.Minute):
-		return errors.New("the cleanup has not begun")
-	case <-b.ctx.Done():
-		return b.ctx.Err()
-	}
-	purging := time.Now()
-	during, err := b.sliced(d.fleet, s.public, 32, rate, 0, done)
+	rate := max(b.rate, purgeLoad)
+	during, calm, took, err := b.slicesBesidePurge(d, s, rate, expired)
 	if err != nil {
 		return err
 	}
-	took := time.Since(purging).Round(time.Second)
 	after, err := b.deadlocks(d)
 	if err != nil {
 		return err
@@ -145,17 +145,9 @@ func (b *bench) purge(lay layBed, living, expired int) (err error) {
 	if err != nil {
 		return err
 	}
-	afterwards, err := b.sliced(d.fleet, s.public, 32, rate, purgeSlices, nil)
-	if err != nil {
-		return err
-	}
-	if len(during) == 0 {
-		return fmt.Errorf("all %d rows were gone within the first %d s", expired, sliceSeconds)
-	}
-	calm := slices.Concat(before, afterwards)
-	b.report.atMost(d.engine+", p99 while expired rows are purged / before and after", median(during)/median(calm), "", 1.2,
-		"%d requests a second: %.2f and %.2f ms (%.2f before, %.2f after), medians of %d and %d slices of %d s; %d rows in %s, %d families left of %d",
-		rate, median(during), median(calm), median(before), median(afterwards), len(during), len(calm), sliceSeconds, expired, took, left, living)
+	b.report.atMost(d.engine+", p99 while expired rows are purged / while not", median(during)/median(calm), "", 1.2,
+		"%d requests a second: %.2f and %.2f ms, medians of %d and %d slices of %d s that took turns; %d rows, %.0f a second, %d families left of %d",
+		rate, median(during), median(calm), len(during), len(calm), sliceSeconds, expired, float64(expired)/took.Seconds(), left, living)
 	slowest := func(p99 []float64) float64 { return quantile(slices.Sorted(slices.Values(p99)), 0.9) }
 	b.report.note(d.engine+", the same of the slowest tenth of the slices", slowest(during)/slowest(calm), "",
 		"from %.2f and %.2f ms on; at most %.2f and %.2f ms", slowest(during), slowest(calm), slices.Max(during), slices.Max(calm))
@@ -168,25 +160,42 @@ func (b *bench) purge(lay layBed, living, expired int) (err error) {
 	return nil
 }
 
-// purgeSlices are taken before the cleanup begins, and again when it is done.
-const purgeSlices = 20
-
-// sliced returns the p99, in milliseconds, of each of n slices of a load of
-// refreshes, or of all that are over before until is closed where n is 0.
-func (b *bench) sliced(f *fleet, address string, clients, perSecond, n int, until <-chan struct{}) (p99 []float64, err error) {
-	for n == 0 || len(p99) < n {
-		t, err := follow(b.ctx, address, refreshers(f, address, clients), course{seconds: sliceSeconds, perSecond: perSecond})
+// slicesBesidePurge takes slices until all expired rows are gone: those in which
+// the server deleted some, which took so long, and those in which it did not.
+func (b *bench) slicesBesidePurge(d *bed, s *authserver, rate, expired int) (during, calm []float64, took time.Duration, err error) {
+	swept := 0
+	for taken := 1; swept < expired; taken++ {
+		begun := time.Now()
+		p99, err := b.slice(d.fleet, s.public, 32, rate)
 		if err != nil {
-			return nil, err
+			return nil, nil, 0, err
 		}
-		select {
-		case <-until:
-			return p99, nil
-		default:
+		values, err := readMetrics(b.ctx, s)
+		if err != nil {
+			return nil, nil, 0, err
 		}
-		p99 = append(p99, millis(quantile(t.latencies, 0.99)))
+		before := swept
+		if swept = int(values[`authserver_swept_rows_total{table="families"}`]); swept > before {
+			during = append(during, p99)
+			took += time.Since(begun)
+		} else {
+			calm = append(calm, p99)
+		}
+		switch taken % purgeRound {
+		case purgeHeld:
+			err = d.freeSweep(b.ctx)
+		case 0:
+			if swept == 0 {
+				return nil, nil, 0, errors.New("the cleanup has not begun")
+			}
+			say("  %d of %d rows are gone: p99 %.2f ms meanwhile, %.2f ms else", swept, expired, median(during), median(calm))
+			err = d.holdSweep(b.ctx)
+		}
+		if err != nil {
+			return nil, nil, 0, err
+		}
 	}
-	return p99, nil
+	return during, calm, took, nil
 }
 
 // deadlocks are those that the database has counted; SQLite has none.
@@ -195,33 +204,4 @@ func (b *bench) deadlocks(d *bed) (int64, error) {
 		return 0, nil
 	}
 	return d.query(b.ctx, `SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()`)
-}
-
-// watchPurge closes begun when the server has purged its first rows, and done
-// when it has purged all of them, or cannot be asked any more.
-func (b *bench) watchPurge(s *authserver, expired int, begun, done chan struct{}) {
-	defer close(done)
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for started := false; ; {
-		select {
-		case <-b.ctx.Done():
-			return
-		case <-s.done:
-			return
-		case <-tick.C:
-		}
-		values, err := readMetrics(b.ctx, s)
-		if err != nil {
-			return
-		}
-		swept := values[`authserver_swept_rows_total{table="families"}`]
-		if swept > 0 && !started {
-			started = true
-			close(begun)
-		}
-		if int(swept) >= expired {
-			return
-		}
-	}
 }
