@@ -142,11 +142,12 @@ func (s *Server) housework() []jobs.Job {
 	sweep := func(table string, every time.Duration, pace jobs.Pace, rows func(ctx context.Context) (int, error)) jobs.Job {
 		return jobs.Job{Name: table, Every: every, Do: func(ctx context.Context) (jobs.Pace, error) {
 			n, err := rows(ctx)
-			if err == nil {
-				s.chores.Swept(table, n)
-			}
-			if n < store.SweepPiece {
+			if err != nil {
 				return jobs.Done, err
+			}
+			s.chores.Swept(table, n)
+			if n < store.SweepPiece {
+				return jobs.Done, nil
 			}
 			return pace, nil
 		}}

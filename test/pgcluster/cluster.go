@@ -6,7 +6,6 @@ package pgcluster
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -47,7 +46,11 @@ func NewOn(t testing.TB, prepare func(dir string), initdb ...string) *Cluster {
 	if bin == "" {
 		t.Fatal("AUTHSERVER_TEST_POSTGRES_BIN is not set; scripts/with-postgres sets it")
 	}
-	port := freePort(t)
+	address, err := rig.FreeAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := strings.Cut(address, ":")
 	dir, err := os.MkdirTemp("", "authserver-pg-*")
 	if err != nil {
 		t.Fatal(err)
@@ -76,17 +79,6 @@ func NewOn(t testing.TB, prepare func(dir string), initdb ...string) *Cluster {
 	}
 	c.Start()
 	return c
-}
-
-// freePort returns a port that was free a moment ago.
-func freePort(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
 }
 
 // Data is the data directory.

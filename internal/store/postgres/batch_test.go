@@ -3,7 +3,6 @@ package postgres_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -49,6 +48,23 @@ func (b *bench) exec(statement string, args ...any) {
 	if _, err := b.admin.Exec(b.Context(), statement, args...); err != nil {
 		b.Fatal(err)
 	}
+}
+
+// plan is how the server would execute a statement with these arguments, as b.admin
+// is set.
+func (b *bench) plan(sql, args string) string {
+	b.Helper()
+	b.exec(`PREPARE planned AS `+sql, pgx.QueryExecModeSimpleProtocol)
+	defer b.exec(`DEALLOCATE planned`)
+	rows, err := b.admin.Query(b.Context(), `EXPLAIN EXECUTE planned (`+args+`)`, pgx.QueryExecModeSimpleProtocol)
+	if err != nil {
+		b.Fatal(err)
+	}
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		b.Fatal(err)
+	}
+	return strings.Join(lines, "\n")
 }
 
 func (b *bench) generation(f id.Family) (g int32) {
@@ -382,19 +398,7 @@ func TestRotateBatch_planIsFixed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, sql := range postgres.RotateSQL {
-		name := fmt.Sprintf("rotate_%d", i)
-		if _, err := b.admin.Exec(t.Context(), `PREPARE `+name+` AS `+sql, pgx.QueryExecModeSimpleProtocol); err != nil {
-			t.Fatal(err)
-		}
-		rows, err := b.admin.Query(t.Context(), `EXPLAIN EXECUTE `+name+` (`+strings.TrimSuffix(strings.Repeat("NULL, ", 15), ", ")+`)`, pgx.QueryExecModeSimpleProtocol)
-		if err != nil {
-			t.Fatal(err)
-		}
-		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
-		if err != nil {
-			t.Fatal(err)
-		}
-		plan := strings.Join(lines, "\n")
+		plan := b.plan(sql, strings.TrimSuffix(strings.Repeat("NULL, ", 15), ", "))
 		for _, wrong := range []string{"Hash", "Merge", "Sort", "Seq Scan"} {
 			if strings.Contains(plan, wrong) {
 				t.Errorf("the plan has a %s:\n%s", wrong, plan)

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/jackc/pgx/v5"
 
 	"example.com/authserver/internal/audit"
 	"example.com/authserver/internal/id"
@@ -309,23 +308,9 @@ func TestSweep_walksTheTable(t *testing.T) {
 	}
 	pages := count(`SELECT pg_relation_size('families') / current_setting('block_size')::integer`)
 	dead := count(`SELECT count(*) FROM families WHERE used_at < now() - interval '1 day'`)
-	policy := refresh.Policy{IdleTTL: 720 * time.Hour}
-	deleted, steps := 0, 0
-	for place, turned := refresh.Anywhere, false; ; steps++ {
-		next, n, err := b.db.Families().Sweep(t.Context(), place, 100, policy, 7*24*time.Hour)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if n > 100 {
-			t.Errorf("a step deleted %d, want at most 100", n)
-		}
-		if deleted += n; next == refresh.Edge && turned {
-			break
-		}
-		if place != refresh.Anywhere && next != refresh.Edge && next <= place {
-			t.Fatalf("the sweep went from %d to %d", place, next)
-		}
-		place, turned = next, turned || next == refresh.Edge
+	deleted, steps, greatest := storetest.SweepAround(t, b.db.Families(), 100, refresh.Policy{IdleTTL: 720 * time.Hour})
+	if greatest > 100 {
+		t.Errorf("a step deleted %d, want at most 100", greatest)
 	}
 	if deleted != dead {
 		t.Errorf("%d deleted of %d dead ones", deleted, dead)
@@ -349,23 +334,13 @@ func TestSweep_planIsARange(t *testing.T) {
 	for _, mode := range []string{"force_custom_plan", "force_generic_plan"} {
 		b.exec(`SET plan_cache_mode = ` + mode)
 		for name, args := range map[string]string{
-			"look": `'(64,0)', '(128,0)', 100, '720 hours', NULL, '7 days'`,
+			"look": `'(64,0)', '(128,0)', '720 hours', NULL, '7 days', 100`,
 			"bury": `'(64,0)', '(100,7)', '720 hours', NULL, '7 days'`,
 		} {
-			b.exec(`PREPARE ` + name + ` AS ` + postgres.SweepSQL[name])
-			rows, err := b.admin.Query(t.Context(), `EXPLAIN EXECUTE `+name+` (`+args+`)`, pgx.QueryExecModeSimpleProtocol)
-			if err != nil {
-				t.Fatal(err)
-			}
-			lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
-			if err != nil {
-				t.Fatal(err)
-			}
-			plan := strings.Join(lines, "\n")
+			plan := b.plan(postgres.SweepSQL[name], args)
 			if !strings.Contains(plan, "Tid Range Scan on families f") || strings.Contains(plan, "Seq Scan") {
 				t.Errorf("%s, %s:\n%s", name, mode, plan)
 			}
-			b.exec(`DEALLOCATE ` + name)
 		}
 	}
 }

@@ -29,18 +29,18 @@ const sweepPages = 64
 // of a range of rows goes through it in order; to ask for the order would make
 // PostgreSQL read the whole range before it takes the first hundred.
 const (
+	sweepDead = `COALESCE(f.ended_at, least(f.absolute_end, f.used_at + least(f.idle_ttl, $3::interval)))
+				< COALESCE($4::timestamptz, now()) - $5::interval`
 	sweepLook = `-- name: refresh.sweep_look
 		SELECT f.ctid FROM families f
 		WHERE f.ctid > $1 AND f.ctid < $2
-			AND COALESCE(f.ended_at, least(f.absolute_end, f.used_at + least(f.idle_ttl, $4::interval)))
-				< COALESCE($5::timestamptz, now()) - $6::interval
-		LIMIT $3`
+			AND ` + sweepDead + `
+		LIMIT $6`
 	sweepBury = `-- name: refresh.sweep_families
 		DELETE FROM families WHERE ctid = ANY (ARRAY (
 			SELECT f.ctid FROM families f
 			WHERE f.ctid > $1 AND f.ctid <= $2
-				AND COALESCE(f.ended_at, least(f.absolute_end, f.used_at + least(f.idle_ttl, $3::interval)))
-					< COALESCE($4::timestamptz, now()) - $5::interval
+				AND ` + sweepDead + `
 			FOR UPDATE SKIP LOCKED))
 		RETURNING session_id`
 )
@@ -62,7 +62,7 @@ func (s Families) Sweep(ctx context.Context, from refresh.Place, limit int, p re
 		if next = placeOf(end); int64(end.BlockNumber) >= pages {
 			next = refresh.Edge
 		}
-		rows, err := c.Query(ctx, sweepLook, begin, end, limit, p.IdleTTL, s.db.clock(), keep)
+		rows, err := c.Query(ctx, sweepLook, begin, end, p.IdleTTL, s.db.clock(), keep, limit)
 		if err != nil {
 			return err
 		}

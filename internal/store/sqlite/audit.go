@@ -122,10 +122,10 @@ func (db *DB) SweepRest() int { return 5 }
 func (db *DB) sweep(ctx context.Context, name, statement string, before time.Time, limit int) (deleted int, err error) {
 	err = db.write(ctx, name, func(t *tx) error {
 		deleted, err = t.exec(statement, before, min(limit, store.SweepPiece))
+		if err == nil && deleted == 0 {
+			return errNothing
+		}
 		return err
 	})
-	if err != nil {
-		return 0, err
-	}
-	return deleted, nil
+	return deleted, err
 }

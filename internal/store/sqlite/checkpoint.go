@@ -303,20 +303,26 @@ var synced = struct {
 	files map[string]*os.File
 }{files: make(map[string]*os.File)}
 
+func syncedFile(path string) (file *os.File, err error) {
+	synced.Lock()
+	defer synced.Unlock()
+	if file = synced.files[path]; file != nil {
+		return file, nil
+	}
+	if file, err = os.Open(path); err == nil {
+		synced.files[path] = file
+	}
+	return file, err
+}
+
 // syncFile brings what was copied into the file to the disk, in parts where the
 // system can, so that the commits meanwhile find the disk free between them. A
 // checkpoint syncs by itself only if nothing was committed meanwhile; otherwise the
 // one that holds the writer's turn would find all of it to do.
 func syncFile(path string, rest func() error) error {
-	synced.Lock()
-	defer synced.Unlock()
-	file := synced.files[path]
-	if file == nil {
-		var err error
-		if file, err = os.Open(path); err != nil {
-			return err
-		}
-		synced.files[path] = file
+	file, err := syncedFile(path)
+	if err != nil {
+		return err
 	}
 	info, err := file.Stat()
 	if err != nil {

@@ -232,8 +232,13 @@ func (s Families) read(ctx context.Context, fid id.Family, known int64) (f *refr
 	return f, now, err
 }
 
-// sweepRows is how many rows of the table one Sweep looks at.
-const sweepRows = 1000
+const (
+	// sweepRows is how many rows of the table one Sweep looks at.
+	sweepRows = 1000
+	// sweepDead asks whether a family was over before an instant, the second
+	// parameter; the first is the idle TTL of today's policy.
+	sweepDead = `coalesce(ended_at, min(used_at + min(idle_ttl, ?1), absolute_end)) < ?2`
+)
 
 // Sweep implements refresh.Store. A place is a rowid. It chooses by reading,
 // beside the writer, and asks again when it deletes: a token may have come back
@@ -266,9 +271,8 @@ func (s Families) Sweep(ctx context.Context, from refresh.Place, limit int, p re
 		}
 		found, err = c.one(`-- name: refresh.sweep_look
 			SELECT id, session_id, rowid FROM families
-			WHERE rowid > ?1 AND rowid <= ?2
-				AND coalesce(ended_at, min(used_at + min(idle_ttl, ?3), absolute_end)) < ?4
-			ORDER BY rowid LIMIT 1`, []any{int64(from), end, p.IdleTTL, before}, func(r *row) {
+			WHERE rowid > ?3 AND rowid <= ?4 AND `+sweepDead+`
+			ORDER BY rowid LIMIT 1`, []any{p.IdleTTL, before, int64(from), end}, func(r *row) {
 			r.fill(family[:])
 			r.fill(sid[:])
 			next = refresh.Place(r.integer())
@@ -284,8 +288,7 @@ func (s Families) Sweep(ctx context.Context, from refresh.Place, limit int, p re
 	err = s.db.write(ctx, "refresh.sweep", func(t *tx) error {
 		deleted, err = t.exec(`-- name: refresh.sweep_family
 			DELETE FROM families
-			WHERE id = ?1 AND coalesce(ended_at, min(used_at + min(idle_ttl, ?2), absolute_end)) < ?3`,
-			family, p.IdleTTL, before)
+			WHERE id = ?3 AND `+sweepDead, p.IdleTTL, before, family)
 		if err != nil || deleted == 0 {
 			return err
 		}
@@ -302,16 +305,9 @@ func (s Families) Sweep(ctx context.Context, from refresh.Place, limit int, p re
 
 // anywhere is a random place between the first row and the last.
 func anywhere(c *conn) (refresh.Place, error) {
-	var first, last int64
-	for sql, at := range map[string]*int64{
-		`-- name: refresh.sweep_first
-			SELECT coalesce(min(rowid), 1) FROM families`: &first,
-		`-- name: refresh.sweep_last
-			SELECT coalesce(max(rowid), 1) FROM families`: &last,
-	} {
-		if _, err := c.one(sql, nil, func(r *row) { *at = r.integer() }); err != nil {
-			return refresh.Edge, err
-		}
-	}
-	return refresh.Place(first - 1 + rand.Int64N(last-first+1)), nil
+	first, last := int64(1), int64(1)
+	_, err := c.one(`-- name: refresh.sweep_ends
+		SELECT (SELECT min(rowid) FROM families), (SELECT max(rowid) FROM families)
+		WHERE EXISTS (SELECT 1 FROM families)`, nil, func(r *row) { first, last = r.integer(), r.integer() })
+	return refresh.Place(first - 1 + rand.Int64N(last-first+1)), err
 }

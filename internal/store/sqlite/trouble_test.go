@@ -15,6 +15,7 @@ import (
 	"example.com/authserver/internal/login"
 	"example.com/authserver/internal/refresh"
 	"example.com/authserver/internal/session"
+	"example.com/authserver/internal/store/storetest"
 )
 
 func openHere(t *testing.T) *DB {
@@ -329,22 +330,9 @@ func TestSweep_walksTheTable(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	deleted, steps := 0, 0
-	for place, turned := refresh.Anywhere, false; ; steps++ {
-		next, n, err := db.Families().Sweep(t.Context(), place, 100, refresh.Policy{IdleTTL: time.Hour}, 7*24*time.Hour)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if n > 1 {
-			t.Errorf("a step deleted %d, want at most one", n)
-		}
-		if deleted += n; next == refresh.Edge && turned {
-			break
-		}
-		if place != refresh.Anywhere && next != refresh.Edge && next <= place {
-			t.Fatalf("the sweep went from %d to %d", place, next)
-		}
-		place, turned = next, turned || next == refresh.Edge
+	deleted, steps, greatest := storetest.SweepAround(t, db.Families(), 100, refresh.Policy{IdleTTL: time.Hour})
+	if greatest > 1 {
+		t.Errorf("a step deleted %d, want at most one", greatest)
 	}
 	if deleted != dead || db.count(t, "families") != families-dead || db.count(t, "sessions") != families-dead {
 		t.Errorf("%d deleted, %d families and %d sessions left; want %d, and the others", deleted, db.count(t, "families"), db.count(t, "sessions"), dead)

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"testing"
 	"time"
 
 	"example.com/authserver/internal/audit"
@@ -29,6 +30,27 @@ func (r *rig) sweepAll(limit int, p refresh.Policy) (deleted, steps int) {
 			r.Fatal("the sweep does not end")
 		}
 		place = next
+	}
+}
+
+// SweepAround sweeps what is dead for seven days from a random place to the end of
+// the table, and from its beginning to the end. It returns how many families it
+// deleted, how many steps were not the last, and how many the greatest deleted.
+func SweepAround(t testing.TB, families refresh.Store, limit int, p refresh.Policy) (deleted, steps, most int) {
+	t.Helper()
+	for place, turned := refresh.Anywhere, false; ; steps++ {
+		next, n, err := families.Sweep(t.Context(), place, limit, p, 7*day)
+		if err != nil {
+			t.Fatal(err)
+		}
+		deleted, most = deleted+n, max(most, n)
+		if next == refresh.Edge && turned {
+			return deleted, steps, most
+		}
+		if place != refresh.Anywhere && next != refresh.Edge && next <= place {
+			t.Fatalf("the sweep went from %d to %d", place, next)
+		}
+		place, turned = next, turned || next == refresh.Edge
 	}
 }
 
@@ -140,16 +162,7 @@ var sweepStories = []story{
 			logout(r, r.login(r.user()))
 		}
 		r.clock.Advance(8 * day)
-		deleted := 0
-		for place, turned := refresh.Anywhere, false; ; {
-			next, n, err := r.Families().Sweep(r.Context(), place, 5, policy(), 7*day)
-			r.must(err)
-			if deleted += n; next == refresh.Edge && turned {
-				break
-			}
-			place, turned = next, turned || next == refresh.Edge
-		}
-		if deleted != ended {
+		if deleted, _, _ := SweepAround(r.T, r.Families(), 5, policy()); deleted != ended {
 			r.Errorf("%d deleted from a random place to the end and from the beginning on, want %d", deleted, ended)
 		}
 	}},
