@@ -25,23 +25,58 @@ func (o Outages) Began(now time.Time) Outages {
 		return o
 	}
 	next := append(append(make(Outages, 0, len(o)+1), o...), Outage{From: now})
-	if len(o) < outagesKept {
-		return next
+	if len(next) > outagesKept {
+		next = next.withoutShortest()
 	}
+	return next
+}
+
+// withoutShortest takes the shortest span that is over out of a list of its own.
+func (o Outages) withoutShortest() Outages {
 	shortest := 0
 	for i, out := range o {
-		if out.Until.Sub(out.From) < o[shortest].Until.Sub(o[shortest].From) {
+		if !out.Until.IsZero() && out.Until.Sub(out.From) < o[shortest].Until.Sub(o[shortest].From) {
 			shortest = i
 		}
 	}
-	return append(next[:shortest], next[shortest+1:]...)
+	return append(o[:shortest], o[shortest+1:]...)
+}
+
+// With returns the list with that span in it, as one with those that it touches.
+func (o Outages) With(from, until time.Time) Outages {
+	if !until.After(from) {
+		return o
+	}
+	span := Outage{from, until}
+	next := make(Outages, 0, len(o)+1)
+	for _, out := range o {
+		switch {
+		case !out.Until.IsZero() && out.Until.Before(span.From):
+			next = append(next, out)
+		case !span.Until.IsZero() && out.From.After(span.Until):
+			next = append(next, span)
+			span = out // those after it are apart from it
+		default:
+			if out.From.Before(span.From) {
+				span.From = out.From
+			}
+			if out.Until.IsZero() || !span.Until.IsZero() && out.Until.After(span.Until) {
+				span.Until = out.Until
+			}
+		}
+	}
+	next = append(next, span)
+	if len(next) > outagesKept {
+		next = next.withoutShortest()
+	}
+	return next
 }
 
 // resumed returns the list with an outage going on that began at from: its last
 // one again, if that is the one, or another.
 func (o Outages) resumed(from time.Time) Outages {
 	n := len(o)
-	if n == 0 || !o[n-1].From.Equal(from) {
+	if n == 0 || from.Before(o[n-1].From) || from.After(o[n-1].Until) {
 		return o.Began(from)
 	}
 	again := append(make(Outages, 0, n), o...)
@@ -87,6 +122,11 @@ func (o Outages) Age(born, now time.Time) time.Duration {
 // question ends an outage: a store that reads but cannot write still answers
 // those.
 const quietFor = 5 * time.Second
+
+// slowAnswer is from when on the time in which the store thought about an answer,
+// or in which this node did not run, counts as an outage: a client that gives up
+// meanwhile repeats its request, and is not late because of that.
+const slowAnswer = 5 * time.Second
 
 // watch is what one node has seen of outages. The ordinary case, an answer
 // while none goes on, takes no lock.
@@ -152,6 +192,18 @@ func (w *watch) quiet(now time.Time) {
 	if now.Sub(last) >= quietFor {
 		w.end(last)
 	}
+}
+
+// stalled notes a span in which the store or this node stood still. Shorter ones
+// than slowAnswer are no news.
+func (w *watch) stalled(from, until time.Time) {
+	if until.Sub(from) < slowAnswer {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	next := w.seen().With(from, until)
+	w.list.Store(&next)
 }
 
 func (w *watch) end(at time.Time) {

@@ -84,3 +84,55 @@ func TestOutages_keepTheNewestFew(t *testing.T) {
 		t.Errorf("the newest is %v, want %v", o[len(o)-1], last)
 	}
 }
+
+func TestOutages_withASpanStayApart(t *testing.T) {
+	some := Outages{span(0, minute), span(3*minute, 4*minute)}
+	for _, c := range []struct {
+		name        string
+		outages     Outages
+		from, until time.Duration
+		want        Outages
+	}{
+		{"first", nil, 0, minute, Outages{span(0, minute)}},
+		{"none", some, minute, minute, some},
+		{"backwards", some, 2 * minute, minute, some},
+		{"before", some, -2 * minute, -minute, Outages{span(-2*minute, -minute), span(0, minute), span(3*minute, 4*minute)}},
+		{"between", some, 2 * minute, 2*minute + second, Outages{span(0, minute), span(2*minute, 2*minute+second), span(3*minute, 4*minute)}},
+		{"behind", some, 5 * minute, 6 * minute, append(append(Outages{}, some...), span(5*minute, 6*minute))},
+		{"across one", some, -minute, 2 * minute, Outages{span(-minute, 2*minute), span(3*minute, 4*minute)}},
+		{"across both", some, 30 * second, 200 * second, Outages{span(0, 4*minute)}},
+		{"touching", some, minute, 3 * minute, Outages{span(0, 4*minute)}},
+		{"inside", some, second, 2 * second, some},
+		{"into one that goes on", Outages{span(0, minute), goingOn(3 * minute)}, 2 * minute, 4 * minute, Outages{span(0, minute), goingOn(2 * minute)}},
+		{"before one that goes on", Outages{goingOn(3 * minute)}, minute, 2 * minute, Outages{span(minute, 2*minute), goingOn(3 * minute)}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			before := append(Outages{}, c.outages...)
+			if diff := cmp.Diff(c.want, c.outages.With(born.Add(c.from), born.Add(c.until))); diff != "" {
+				t.Errorf("(-want +got)\n%s", diff)
+			}
+			if !cmp.Equal(before, append(Outages{}, c.outages...)) {
+				t.Error("the list changed under its readers")
+			}
+		})
+	}
+}
+
+// A machine that was suspended, or whose clock was set, answered nobody meanwhile.
+func TestStoreHeard_aGapIsAnOutage(t *testing.T) {
+	now := born
+	r, _ := rotator(t, &scripted{})
+	r.clock = func() time.Time { return now }
+	for range 3 {
+		r.StoreHeard(nil)
+		now = now.Add(second)
+	}
+	if o := r.outages.seen(); len(o) > 0 {
+		t.Fatalf("an ordinary rhythm made the outages %v", o)
+	}
+	now = now.Add(5 * minute)
+	r.StoreHeard(nil)
+	if diff := cmp.Diff(Outages{span(2*second, 3*second+5*minute)}, r.outages.seen()); diff != "" {
+		t.Errorf("outages (-want +got)\n%s", diff)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -15,6 +16,10 @@ const queueBound = 4096
 // batchPatience is how long a batch may go without an answer before it is
 // given up as unknown. The statement itself is never cancelled.
 const batchPatience = 15 * time.Second
+
+// errUnanswered says that a batch was still under way when its members had waited
+// for batchPatience. What became of it is unknown.
+var errUnanswered = fmt.Errorf("the store has not answered in %s", batchPatience)
 
 var errQueueFull = fmt.Errorf("refresh queue is full (%d waiting)", queueBound)
 
@@ -30,6 +35,8 @@ type queue struct {
 	store    Store
 	limits   BatchLimits
 	observer Observer
+	clock    func() time.Time
+	stalled  func(from, until time.Time) // told how long each batch took, by that clock
 
 	mu      sync.Mutex
 	flying  int
@@ -40,6 +47,7 @@ type queue struct {
 // signalled, by the goroutine that flies the batch.
 type seat struct {
 	call    Call
+	tired   *time.Timer
 	landed  chan struct{} // signalled once to wake: decided, or chosen to fly
 	flight  []*seat       // set when this seat was chosen to fly the next batch
 	outcome *Outcome
@@ -50,16 +58,16 @@ var seats = sync.Pool{New: func() any { return &seat{landed: make(chan struct{},
 
 // rotate returns the outcome of one rotation, errAlone when the batch left it
 // undecided, ErrRefused when the database refused the batch, errQueueFull, or
-// trouble. It does not watch a context: what was sent is waited for, and the
-// wait is bounded by batchPatience and the queue's bound.
+// trouble. It does not watch a context: what was sent is waited for, but not
+// longer than batchPatience, except by whoever sent it.
 func (q *queue) rotate(c Call) (Outcome, error) {
 	s := seats.Get().(*seat)
 	s.call = c
 	if err := q.board(s); err != nil {
-		return Outcome{}, err
+		return Outcome{}, err // the seat is not used again: its flight may still be under way
 	}
 	out, err := s.outcome, s.err
-	*s = seat{landed: s.landed}
+	*s = seat{landed: s.landed, tired: s.tired}
 	seats.Put(s)
 	if err != nil {
 		return Outcome{}, err
@@ -85,11 +93,40 @@ func (q *queue) board(s *seat) error {
 	q.waiting = append(q.waiting, s)
 	q.mu.Unlock()
 
-	<-s.landed
+	if !q.landed(s) {
+		return errUnanswered
+	}
 	if s.flight != nil {
 		q.fly(s.flight)
 	}
 	return nil
+}
+
+// landed waits until s has landed or was chosen to fly, and reports whether it did
+// so in time. A disk can hold a COMMIT for minutes: whoever waits for it, or behind
+// it, is told that it is unknown, and comes back with the same token.
+func (q *queue) landed(s *seat) bool {
+	if s.tired == nil {
+		s.tired = time.NewTimer(batchPatience)
+	} else {
+		s.tired.Reset(batchPatience)
+	}
+	defer s.tired.Stop()
+	select {
+	case <-s.landed:
+		return true
+	case <-s.tired.C:
+	}
+	q.mu.Lock()
+	chosen := s.flight != nil // others depend on it
+	if i := slices.Index(q.waiting, s); i >= 0 {
+		q.waiting = slices.Delete(q.waiting, i, i+1)
+	}
+	q.mu.Unlock()
+	if chosen {
+		<-s.landed
+	}
+	return chosen
 }
 
 // fly commits one batch and then hands the flight on. flight[0] is the seat of
@@ -115,9 +152,10 @@ func (q *queue) fly(flight []*seat) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), batchPatience)
 	defer cancel()
-	begun := time.Now()
+	begun, from := time.Now(), q.clock()
 	outcomes, err := q.store.RotateBatch(ctx, calls)
 	q.observer.BatchDone(len(calls), time.Since(begun), err)
+	q.stalled(from, q.clock()) // before anybody is woken, or judged who came behind
 	decided = true
 	if errors.Is(err, ErrRefused) {
 		members = flight // those set aside are of the same families: as suspect
@@ -163,8 +201,8 @@ func (q *queue) handOn() {
 	rest := copy(q.waiting, q.waiting[n:])
 	clear(q.waiting[rest:])
 	q.waiting = q.waiting[:rest]
+	next[0].flight = next
 	q.mu.Unlock()
 
-	next[0].flight = next
 	next[0].landed <- struct{}{}
 }

@@ -417,3 +417,76 @@ func TestQueue_unknownIsTroubleForEveryMemberAndNobodyIsJudgedAlone(t *testing.T
 		}
 	})
 }
+
+// A disk that holds a COMMIT for longer than the retry window must not make a
+// thief of the client that gave up on the answer and asked again.
+func TestRedeem_aRetryThatWaitedForACommitIsNotLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begun := time.Now()
+		var committed *Family
+		s := &scripted{limits: BatchLimits{Size: 64, InFlight: 1}}
+		r, _ := rotator(t, s)
+		r.clock = func() time.Time { return born.Add(time.Since(begun)) }
+		s.batch = func(ctx context.Context, calls []Call) ([]*Outcome, error) {
+			if committed != nil {
+				return undecided(ctx, calls)
+			}
+			outcomes, err := rotates(ctx, calls)
+			time.Sleep(100 * time.Second)
+			committed = &outcomes[0].Next
+			return outcomes, err
+		}
+		s.redeem = func(_ context.Context, c Call, _ time.Duration) (Outcome, error) {
+			return Judge(committed, c.Attempt, r.clock(), c.Policy), nil
+		}
+
+		first := crowd(t, r, 1)
+		time.Sleep(95 * time.Second)
+		again := crowd(t, r, 1)
+		answered, trouble := first()
+		allRotated(t, answered, trouble)
+		answers, errs := again()
+		if errs[0] != nil || answers[0].Verdict != Replayed || answers[0].Token.Reveal() == "" {
+			t.Errorf("the retry: %s (%s), %v; want replayed", answers[0].Verdict, answers[0].Reason, errs[0])
+		}
+	})
+}
+
+func TestQueue_nobodyWaitsForeverBehindADisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		patient := time.Duration(0)
+		s := &scripted{limits: BatchLimits{Size: 2, InFlight: 1}}
+		s.batch = func(ctx context.Context, calls []Call) ([]*Outcome, error) {
+			time.Sleep(patient)
+			return rotates(ctx, calls)
+		}
+		r, _ := rotator(t, s)
+		patient = 10 * time.Second
+		first := crowd(t, r, 1)
+		patient = 100 * time.Second // the second batch is 2 and 3; 4 waits behind it
+		rest := crowd(t, r, 2, 3, 4)
+		answered, trouble := first()
+		allRotated(t, answered, trouble)
+
+		begun := time.Now()
+		answers, errs := rest()
+		allRotated(t, answers[:1], errs[:1])
+		for i, err := range errs[1:] {
+			if !errors.Is(err, errUnanswered) || !fault.Is(err, fault.Unavailable) {
+				t.Errorf("member %d: %v; want trouble", i+3, err)
+			}
+		}
+		if took := time.Since(begun); took != patient {
+			t.Errorf("the last answer came after %s; want that of the one who sent the batch, after %s", took, patient)
+		}
+		patient = 0
+		answered, trouble = crowd(t, r, 5, 6)()
+		allRotated(t, answered, trouble)
+		if len(r.queue.waiting) > 0 || r.queue.flying > 0 {
+			t.Errorf("%d wait and %d fly afterwards", len(r.queue.waiting), r.queue.flying)
+		}
+		if diff := cmp.Diff([]int{1, 2, 1, 1}, s.sizes()); diff != "" {
+			t.Errorf("batches (-want +got)\n%s", diff)
+		}
+	})
+}

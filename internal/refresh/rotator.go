@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"example.com/authserver/internal/fault"
@@ -56,6 +57,7 @@ type Rotator struct {
 	queue    queue
 
 	outages watch
+	heard   atomic.Int64 // when the store was asked last, see StoreHeard
 	pace    *limit.Pace[id.Family]
 
 	alone    *limit.Gate // judged one by one in ordinary times
@@ -83,13 +85,17 @@ const (
 func NewRotator(store Store, roots Roots, policy func(client string) Policy, clock func() time.Time, observer Observer) *Rotator {
 	r := &Rotator{
 		store: store, roots: roots, policy: policy, clock: clock, observer: observer,
-		queue:    queue{store: store, limits: store.BatchLimits(), observer: observer},
 		alone:    limit.NewGate(aloneAtOnce, queueBound),
 		suspects: limit.NewGate(suspectsAtOnce, queueBound),
 		pace:     limit.NewPace[id.Family](familyRate, familyBurst),
 	}
+	r.queue = queue{store: store, limits: store.BatchLimits(), observer: observer, clock: r.wall, stalled: r.outages.stalled}
 	return r
 }
+
+// wall is the clock without the monotonic one, which stands still while a machine
+// is suspended.
+func (r *Rotator) wall() time.Time { return r.clock().Round(0) }
 
 // Redeem judges a presented token and carries the outcome out. Refusals are
 // outcomes; an error is a *fault.Fault of code temporarily_unavailable or, for
@@ -194,7 +200,11 @@ func (r *Rotator) judgeAlone(c Call, gate *limit.Gate) (Outcome, error) {
 		return Outcome{}, fmt.Errorf("%w: %w", errQueueFull, err)
 	}
 	defer leave()
+	// The batch before may have shown that the store stood still.
+	c.Policy.Outages = r.outages.seen()
+	from := r.wall()
 	out, err := r.store.Redeem(ctx, c, lockPatience)
+	r.outages.stalled(from, r.wall())
 	if errors.Is(err, ErrLocked) {
 		r.shunned.add(c.Attempt.Family, r.clock())
 	}
@@ -215,8 +225,15 @@ func (r *Rotator) noteAnswer(err error) {
 // StoreHeard tells of an answer that somebody else on this node got from the
 // store, or did not get: the key ring asks every second. Without it an outage
 // that began with a refresh would go on until the next one, in the eyes of a
-// node that nobody asks to refresh.
+// node that nobody asks to refresh. A long time without any such call is one in
+// which this node was stopped or suspended, or by which its clock was set.
 func (r *Rotator) StoreHeard(err error) {
+	now := r.wall()
+	if last := r.heard.Swap(now.UnixNano()); last != 0 {
+		if since := time.Unix(0, last); now.Sub(since) > 3*slowAnswer {
+			r.outages.stalled(since, now)
+		}
+	}
 	if err != nil {
 		r.outages.failed(r.clock())
 	} else {
