@@ -27,6 +27,10 @@ const (
 // take too long by whoever knows one password.
 const MaxLiving = 1000
 
+// FloorSettles is how long after its instant a floor may still find families that
+// were born below it: longer than any birth takes.
+const FloorSettles = 2 * time.Minute
+
 // Session is one login on one device, as its owner sees it. Instants are of
 // the store's clock.
 type Session struct {
@@ -101,7 +105,9 @@ type Store interface {
 	// that holds now.
 	RaiseFloor(ctx context.Context, before time.Time, actor, requestID string) (time.Time, error)
 	// EndBelowFloor writes the end into at most limit family rows below the
-	// floor and returns how many it wrote; 0 when none is left.
+	// floor and returns how many it wrote; 0 when none is left. What it found to
+	// be so FloorSettles after the floor it remembers in the store, and reads the
+	// families no more before the floor rises again.
 	EndBelowFloor(ctx context.Context, limit int) (int, error)
 	// EndUnderRoot ends every family whose head was made under the refresh
 	// root key of that number, at most limit of them in one call, and returns

@@ -195,7 +195,10 @@ func TestMigrate_behindALongReader(t *testing.T) {
 		t.Fatal(err)
 	}
 	admin := connect(t, url)
-	for _, statement := range []string{downOf(t, "0005_rotation_reads_one_row"), `DELETE FROM goose_db_version WHERE version_id = 5`} {
+	for _, statement := range []string{
+		downOf(t, "0006_housekeeping_reads_less"), downOf(t, "0005_rotation_reads_one_row"),
+		`DELETE FROM goose_db_version WHERE version_id >= 5`,
+	} {
 		if _, err := admin.Exec(t.Context(), statement, pgx.QueryExecModeSimpleProtocol); err != nil {
 			t.Fatal(err)
 		}

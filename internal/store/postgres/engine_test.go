@@ -262,11 +262,38 @@ func TestEndBelowFloor_inManySmallSteps(t *testing.T) {
 	if want := []int{7, 7, 7, 7, 7, 7, 7, 1}; !cmp.Equal(steps, want) {
 		t.Errorf("ended %v, want %v", steps, want)
 	}
-	// A family that is found below it later is ended later.
+	// A family that is found below it later is ended later: this floor lies ahead,
+	// and more are born below it.
 	b.exec(`UPDATE families SET ended_at = NULL, end_reason = NULL WHERE id = $1`, [16]byte(b.families[0]))
 	b.exec(`UPDATE sessions SET ended_at = NULL, end_reason = NULL WHERE id = (SELECT session_id FROM families WHERE id = $1)`, [16]byte(b.families[0]))
 	if n, err := b.db.Sessions().EndBelowFloor(t.Context(), 7); n != 1 || err != nil {
 		t.Errorf("ended %d, %v; want the one that came back", n, err)
+	}
+}
+
+// Once nothing is left below a floor, nobody reads the whole table for it again.
+func TestEndBelowFloor_readsTheTableOnceForEachFloor(t *testing.T) {
+	b := newBench(t, 3)
+	below := func(floor time.Duration, want int) {
+		t.Helper()
+		if _, err := b.db.Sessions().RaiseFloor(t.Context(), time.Now().Add(-floor), "operator:x", "floor"); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := b.db.Sessions().EndBelowFloor(t.Context(), 7); n != want || err != nil {
+			t.Errorf("below a floor %s ago ended %d, %v; want %d", floor, n, err, want)
+		}
+	}
+	below(3*time.Hour, 0)
+	b.exec(`UPDATE families SET born_at = born_at - interval '2 hours' WHERE id = $1`, [16]byte(b.families[0]))
+	b.exec(`UPDATE server_state SET floor = now() - interval '1 hour', floor_swept = now() - interval '1 hour'`)
+	if n, err := b.db.Sessions().EndBelowFloor(t.Context(), 7); n != 0 || err != nil {
+		t.Errorf("below a floor that was swept ended %d, %v; want that nobody looks", n, err)
+	}
+	below(30*time.Minute, 1)
+	below(30*time.Minute, 0)
+	var swept bool
+	if err := b.admin.QueryRow(t.Context(), `SELECT floor = floor_swept FROM server_state`).Scan(&swept); err != nil || !swept {
+		t.Errorf("the last floor counts as swept: %t, %v", swept, err)
 	}
 }
 

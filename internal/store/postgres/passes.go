@@ -3,6 +3,7 @@ package postgres
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -13,15 +14,30 @@ import (
 
 	"example.com/authserver/internal/audit"
 	"example.com/authserver/internal/refresh"
+	"example.com/authserver/internal/session"
 )
 
 // passes remember how far the passes over all families came, so that many
 // bounded calls together read the table about once. They are of this process
 // alone: another node begins anew and finds little left.
 type passes struct {
-	mu sync.Mutex
-	by map[string]*pass
+	mu    sync.Mutex
+	by    map[string]*pass
+	floor time.Time // that of the pass below it
 }
+
+// under says below which floor the next pass looks. One that has begun under
+// another one begins anew: what it has seen is below this one, perhaps.
+func (p *passes) under(floor time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.floor.Equal(floor) {
+		p.floor = floor
+		delete(p.by, endBelowFloor)
+	}
+}
+
+const endBelowFloor = "session.end_below_floor"
 
 type pass struct {
 	after [16]byte
@@ -123,14 +139,34 @@ func (s Sessions) endChunk(ctx context.Context, name string, ch chunk, e ending)
 }
 
 // EndBelowFloor implements session.Store.
-func (s Sessions) EndBelowFloor(ctx context.Context, limit int) (int, error) {
+func (s Sessions) EndBelowFloor(ctx context.Context, limit int) (ended int, err error) {
+	var floor, swept, now time.Time
+	err = s.db.read(ctx, "session.floors", func(ctx context.Context, c *pgxpool.Conn) error {
+		return c.QueryRow(ctx, `-- name: session.floors
+			SELECT floor, floor_swept, COALESCE($1::timestamptz, now()) FROM server_state`, s.db.clock()).Scan(&floor, &swept, &now)
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, nil
+	}
+	if err != nil || !floor.After(swept) {
+		return 0, err
+	}
 	below := func(ctx context.Context, c *pgxpool.Conn, after [16]byte) (pgx.Rows, error) {
 		return c.Query(ctx, `-- name: session.below_floor
 			SELECT f.id, f.user_id, f.ended_at IS NULL AND f.born_at < s.floor
 			FROM families f, server_state s WHERE f.id > $1 ORDER BY f.id LIMIT $2`, after, passStep)
 	}
-	return s.endPass(ctx, "session.end_below_floor", below, limit,
+	s.db.passes.under(floor)
+	ended, err = s.endPass(ctx, endBelowFloor, below, limit,
 		ending{reason: refresh.EndedByFloor, actor: audit.BySystem, covered: true})
+	if err != nil || ended > 0 || now.Sub(floor) < session.FloorSettles {
+		return ended, err
+	}
+	return 0, s.db.write(ctx, "session.floor_swept", func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `-- name: session.floor_swept
+			UPDATE server_state SET floor_swept = $1 WHERE floor_swept < $1`, floor)
+		return err
+	})
 }
 
 // EndUnderRoot implements session.Store.

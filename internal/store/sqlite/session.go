@@ -233,12 +233,30 @@ func (s Sessions) RaiseFloor(ctx context.Context, before time.Time, actor, reque
 }
 
 // EndBelowFloor implements session.Store.
-func (s Sessions) EndBelowFloor(ctx context.Context, limit int) (int, error) {
-	return s.db.endChosen(ctx, "session.end_below_floor", `-- name: session.below_floor
+func (s Sessions) EndBelowFloor(ctx context.Context, limit int) (ended int, err error) {
+	var floor, swept time.Time
+	begun := s.db.now()
+	err = s.db.read(ctx, "session.floors", func(c *conn) error {
+		_, err := c.one(`-- name: session.floors
+			SELECT floor, floor_swept FROM server_state`, nil, func(r *row) { floor, swept = r.instant(), r.instant() })
+		return err
+	})
+	if err != nil || !floor.After(swept) {
+		return 0, err
+	}
+	ended, err = s.db.endChosen(ctx, "session.end_below_floor", `-- name: session.below_floor
 		SELECT id FROM families
 		WHERE id > ? AND ended_at IS NULL AND born_at < (SELECT floor FROM server_state)
 		ORDER BY id LIMIT ?`, limit,
 		ending{reason: refresh.EndedByFloor, actor: audit.BySystem, covered: true})
+	if err != nil || ended > 0 || begun.Sub(floor) < session.FloorSettles {
+		return ended, err
+	}
+	return 0, s.db.write(ctx, "session.floor_swept", func(t *tx) error {
+		_, err := t.exec(`-- name: session.floor_swept
+			UPDATE server_state SET floor_swept = ?1 WHERE floor_swept < ?1`, floor)
+		return err
+	})
 }
 
 // EndUnderRoot implements session.Store.
