@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"example.com/authserver/internal/account"
-	"example.com/authserver/internal/audit"
 	"example.com/authserver/internal/config"
 	"example.com/authserver/internal/httpd"
 	"example.com/authserver/internal/id"
@@ -22,7 +21,6 @@ import (
 	"example.com/authserver/internal/password"
 	"example.com/authserver/internal/refresh"
 	"example.com/authserver/internal/revocation"
-	"example.com/authserver/internal/store"
 	"example.com/authserver/internal/token"
 )
 
@@ -42,6 +40,12 @@ func New(ctx context.Context, in *Installation, log *slog.Logger) (*Server, erro
 	c := in.Config
 	build := Build()
 	metrics := obs.New(obs.Build{Version: build.Version, Revision: build.Revision, Go: build.Go}, log)
+	if engine, ok := in.Engine.(interface{ OnTrouble(f func(error)) }); ok {
+		engine.OnTrouble(func(err error) {
+			log.Error("the write-ahead log is kept and grows until this server is started again; look at the disk first",
+				"event", "store_trouble", "error", err.Error())
+		})
+	}
 	hearing := &hearing{Observer: metrics}
 	ring := keys.NewRing(in.Engine.Keys(), in.Masters, c.Keys(), time.Now, hearing)
 	if err := ring.Start(ctx); err != nil {
@@ -75,7 +79,7 @@ func New(ctx context.Context, in *Installation, log *slog.Logger) (*Server, erro
 	roll := keys.NewRoll(ring, in.Engine.Verifiers())
 	metrics.WatchVerifiers(roll.Evidence, roll.Missed)
 	server, err := httpd.New(httpd.Config{
-		Issuer: c.Issuer, Audience: c.Audiences(), Client: config.FirstParty,
+		Issuer: c.Issuer, Audience: c.Audiences(), Client: config.FirstParty, Scope: logins.Scope,
 		AllowedOrigins: c.AllowedOrigins, TrustedProxies: c.Proxies(), FirstPartyAPI: c.FirstPartyAPI == "on",
 		Refresh:    c.Refresh,
 		DrainDelay: c.DrainDelay, AdminExpose: c.AdminExpose, AdminHosts: c.AdminHosts,
@@ -122,70 +126,4 @@ func (s *Server) Run(ctx context.Context, public, operations net.Listener) error
 	stop()
 	housekeeping.Wait()
 	return errors.Join(err, <-ring)
-}
-
-// How much one piece of housekeeping does at most, and how long what has ended is
-// kept for explain. What walks a table of millions takes an hour for it: nobody
-// waits for that.
-const (
-	sweepBatch = 100
-	keepEnded  = 7 * 24 * time.Hour
-)
-
-// housework is the built-in cleanup; no cron is needed.
-func (s *Server) housework() []jobs.Job {
-	c, engine := s.in.Config, s.in.Engine
-	leisurely := jobs.Leisurely(engine.SweepRest())
-	// Where the sweep goes on. It begins anywhere: on nodes that are restarted more
-	// often than a large table is walked, the same rows would always come last.
-	place, turned := refresh.Anywhere, false
-	sweep := func(table string, every time.Duration, pace jobs.Pace, rows func(ctx context.Context) (int, error)) jobs.Job {
-		return jobs.Job{Name: table, Every: every, Do: func(ctx context.Context) (jobs.Pace, error) {
-			n, err := rows(ctx)
-			if err != nil {
-				return jobs.Done, err
-			}
-			s.chores.Swept(table, n)
-			if n < store.SweepPiece {
-				return jobs.Done, nil
-			}
-			return pace, nil
-		}}
-	}
-	return []jobs.Job{
-		{Name: "families", Every: time.Minute, Do: func(ctx context.Context) (jobs.Pace, error) {
-			next, deleted, err := engine.Families().Sweep(ctx, place, sweepBatch, c.Refresh(config.FirstParty), keepEnded)
-			place = next
-			if err != nil {
-				return jobs.Done, err
-			}
-			s.chores.Swept("families", deleted)
-			if next == refresh.Edge && turned {
-				return jobs.Done, nil
-			}
-			turned = turned || next == refresh.Edge // what is before the place where it began comes next
-			if deleted == 0 {
-				return jobs.Looking, nil
-			}
-			return leisurely, nil
-		}},
-		{Name: "floor", Every: time.Minute, Do: func(ctx context.Context) (jobs.Pace, error) {
-			n, err := engine.Sessions().EndBelowFloor(ctx, sweepBatch)
-			if n < sweepBatch { // it has gone through the whole table
-				return jobs.Done, err
-			}
-			return jobs.Soon, err
-		}},
-		sweep("revocations", time.Minute, jobs.Soon, func(ctx context.Context) (int, error) { return engine.Revocations().Sweep(ctx, sweepBatch) }),
-		{Name: "roots", Every: time.Minute, Do: func(ctx context.Context) (jobs.Pace, error) {
-			_, err := s.in.Vault().FinishRoots(ctx, audit.BySystem)
-			return jobs.Done, err
-		}},
-		sweep("budgets", 5*time.Minute, jobs.Soon, func(ctx context.Context) (int, error) { return engine.Ledger().SweepBudgets(ctx, sweepBatch) }),
-		sweep("networks", time.Hour, jobs.Soon, func(ctx context.Context) (int, error) { return engine.Logins().SweepNetworks(ctx, sweepBatch) }),
-		sweep("verifiers", time.Hour, jobs.Soon, func(ctx context.Context) (int, error) {
-			return engine.Verifiers().SweepVerifiers(ctx, keys.KeepVerifiers, keys.MostVerifiers, sweepBatch)
-		}),
-		sweep("audit", time.Hour, leisurely, func(ctx context.Context) (int, error) { return engine.SweepAudit(ctx, c.AuditRetention, sweepBatch) }),
-	}
 }

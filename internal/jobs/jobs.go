@@ -112,14 +112,15 @@ func turn(ctx context.Context, leases Leases, holder string, job Job, o Observer
 		took := time.Since(begun)
 		if ctx.Err() == nil {
 			o.JobDone(job.Name, took, err)
-			if err != nil || pace == Done {
+			if err == nil && pace == Done {
 				return
 			}
-			if sleep(ctx, pace.rest(took)) {
+			if err == nil && sleep(ctx, pace.rest(took)) {
 				continue
 			}
 		}
-		// Give it up, so that another node need not wait until it runs out.
+		// Give it up, so that another node need not wait until it runs out, or may do
+		// what this one cannot.
 		_ = leases.Release(context.WithoutCancel(ctx), name, holder)
 		return
 	}

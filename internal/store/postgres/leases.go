@@ -18,6 +18,7 @@ func (s Leases) Hold(ctx context.Context, name, holder string, ttl time.Duration
 			INSERT INTO leases (name, holder, until) VALUES ($1, $2, COALESCE($3::timestamptz, now()) + $4::interval)
 			ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
 				WHERE leases.holder = excluded.holder OR leases.until <= COALESCE($3::timestamptz, now())
+					OR leases.until > COALESCE($3::timestamptz, now()) + 2 * $4::interval
 			RETURNING true`, name, holder, s.db.clock(), ttl).Scan(&held)
 		if errors.Is(err, pgx.ErrNoRows) {
 			held = false

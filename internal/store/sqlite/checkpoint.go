@@ -140,6 +140,7 @@ func (f *folder) run(ctx context.Context) {
 		if errors.Is(err, errUnsynced) {
 			f.unsynced = true
 			_ = mark.read() // it may be reading already
+			f.db.report(err)
 			return
 		}
 		if err != nil {
@@ -154,7 +155,7 @@ func (f *folder) run(ctx context.Context) {
 // the mark goes on reading until the process ends, which keeps every process from
 // folding on and from beginning the log anew, and no connection is closed, because
 // the last one folds as well. Whoever opens the file then copies the whole log once
-// more. doctor sees the log grow.
+// more. OnTrouble and doctor tell of it.
 var errUnsynced = errors.New("what was folded did not reach the disk")
 
 // fold copies what is in the log, and begins it anew if it is long.
@@ -238,7 +239,7 @@ func (c *conn) read() error {
 
 // beginAnew folds the rest and lets the next commit write to the beginning of
 // the log. Where somebody goes on reading for long, it is not tried again before
-// as much has come on top: each try holds everybody back.
+// half as much has come on top: each try holds everybody back.
 func (f *folder) beginAnew(ctx context.Context, c *conn) error {
 	w, err := f.db.takeWriter(ctx, busyPatience)
 	if err != nil {
@@ -260,7 +261,8 @@ func (f *folder) beginAnew(ctx context.Context, c *conn) error {
 	}
 	if done.busy {
 		f.folded = max(done.folded, f.folded)
-		f.anew = max(done.length, f.anew) + logPages
+		f.anew = max(done.length, f.anew)
+		f.anew += max(logPages, f.anew/2)
 		return nil
 	}
 	f.folded, f.anew = 0, logPages

@@ -49,6 +49,10 @@ type DB struct {
 
 	marks  marks
 	folder *folder // nil on the command line
+
+	troubles sync.Mutex
+	trouble  error // of the background; nil while all is well
+	listener func(error)
 }
 
 // The sizes and patience of the connections. A page cache is in KiB, and small:
@@ -89,6 +93,24 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		db.readers <- nil
 	}
 	return db, nil
+}
+
+// OnTrouble has f told of what goes wrong in the background and needs a person: at
+// most once. What happened before is told at once.
+func (db *DB) OnTrouble(f func(err error)) {
+	db.troubles.Lock()
+	defer db.troubles.Unlock()
+	if db.listener = f; db.trouble != nil {
+		f(db.trouble)
+	}
+}
+
+func (db *DB) report(err error) {
+	db.troubles.Lock()
+	defer db.troubles.Unlock()
+	if db.trouble = err; db.listener != nil {
+		db.listener(err)
+	}
 }
 
 var placing sync.Mutex

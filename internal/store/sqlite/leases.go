@@ -14,8 +14,8 @@ func (s Leases) Hold(ctx context.Context, name, holder string, ttl time.Duration
 		n, err := t.exec(`-- name: lease.hold
 			INSERT INTO leases (name, holder, until) VALUES (?1, ?2, ?3)
 			ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
-				WHERE leases.holder = excluded.holder OR leases.until <= ?4`,
-			name, holder, t.now.Add(ttl), t.now)
+				WHERE leases.holder = excluded.holder OR leases.until NOT BETWEEN ?4 + 1 AND ?5`,
+			name, holder, t.now.Add(ttl), t.now, t.now.Add(2*ttl))
 		held = n > 0
 		if err == nil && !held {
 			return errNothing

@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"time"
 
@@ -107,6 +106,9 @@ func (s Families) RotateBatch(ctx context.Context, batch []refresh.Call) ([]*ref
 				continue
 			}
 			f, err := t.family(call.Attempt.Family)
+			if err != nil && code(err) == 0 {
+				continue // SQLite read it, but a value in it is none: the trouble of this one alone
+			}
 			if err != nil {
 				return err
 			}
@@ -259,24 +261,22 @@ func (s Families) Sweep(ctx context.Context, from refresh.Place, limit int, p re
 			}
 		}
 		// Rowids grow, and of the oldest there are none left: so rows are counted.
-		end := int64(math.MaxInt64)
-		more, err := c.one(`-- name: refresh.sweep_end
-			SELECT rowid FROM families WHERE rowid > ? ORDER BY rowid LIMIT 1 OFFSET ?`,
-			[]any{int64(from), sweepRows - 1}, func(r *row) { end = r.integer() })
-		if err != nil {
-			return err
-		}
-		if next = refresh.Edge; more {
-			next = refresh.Place(end)
-		}
 		found, err = c.one(`-- name: refresh.sweep_look
-			SELECT id, session_id, rowid FROM families
-			WHERE rowid > ?3 AND rowid <= ?4 AND `+sweepDead+`
-			ORDER BY rowid LIMIT 1`, []any{p.IdleTTL, before, int64(from), end}, func(r *row) {
+			SELECT id, session_id, place
+			FROM (SELECT rowid AS place, id, session_id, ended_at, used_at, idle_ttl, absolute_end FROM families WHERE rowid > ?3 ORDER BY rowid LIMIT ?4)
+			WHERE `+sweepDead+`
+			LIMIT 1`, []any{p.IdleTTL, before, int64(from), sweepRows}, func(r *row) {
 			r.fill(family[:])
 			r.fill(sid[:])
 			next = refresh.Place(r.integer())
 		})
+		if err != nil || found {
+			return err
+		}
+		next = refresh.Edge
+		_, err = c.one(`-- name: refresh.sweep_end
+			SELECT rowid FROM families WHERE rowid > ? ORDER BY rowid LIMIT 1 OFFSET ?`,
+			[]any{int64(from), sweepRows - 1}, func(r *row) { next = refresh.Place(r.integer()) })
 		return err
 	})
 	if err != nil {

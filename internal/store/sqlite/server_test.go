@@ -3,6 +3,7 @@ package sqlite_test
 import (
 	"bufio"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -329,6 +330,33 @@ func TestRotateBatch_aPoisonedMemberRefusesTheBatchAndHarmsNobodyElse(t *testing
 		if i != 1 && (err != nil || out.Verdict != refresh.Rotated) {
 			t.Errorf("member %d alone: %s, %v", i, out.Verdict, err)
 		}
+	}
+}
+
+// A value that no code of ours has written spoils the row it is in and no other.
+func TestRotateBatch_aRowThatCannotBeReadHarmsNobodyElse(t *testing.T) {
+	path := file(t)
+	db := open(t, sqlite.Options{Path: path, Server: true})
+	all := families(t, db, 3)
+	raw, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	if _, err := raw.Exec(`UPDATE users SET roles = '[1]' WHERE id = ?`, all[1].User[:]); err != nil {
+		t.Fatal(err)
+	}
+	got, err := db.Families().RotateBatch(t.Context(), []refresh.Call{call(all[0], 1), call(all[1], 1), call(all[2], 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, out := range got {
+		if rotated := out != nil && out.Verdict == refresh.Rotated; rotated != (i != 1) {
+			t.Errorf("member %d rotated: %t", i, rotated)
+		}
+	}
+	if out, err := db.Families().Redeem(t.Context(), call(all[1], 1), time.Second); err == nil {
+		t.Errorf("the one that cannot be read: %s, want trouble", out.Verdict)
 	}
 }
 

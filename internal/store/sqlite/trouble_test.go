@@ -459,6 +459,11 @@ func TestFolder_keepsTheLogAfterASyncThatFailed(t *testing.T) {
 		}
 		break
 	}
+	var told error
+	db.OnTrouble(func(err error) { told = err })
+	if !errors.Is(told, errUnsynced) {
+		t.Errorf("who listens was told %v", told)
+	}
 	before := db.logLength(t)
 	db.fill(t, logPages)
 	command, err := Open(t.Context(), Options{Path: db.path})

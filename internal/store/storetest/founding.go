@@ -105,6 +105,13 @@ var leaseStories = []story{
 		hold("sweep", "b", true)
 		hold("sweep", "a", false)
 
+		// A clock that was wrong for a while must not have given it away for a year.
+		r.clock.Advance(365 * 24 * time.Hour)
+		hold("wrong clock", "a", true)
+		r.clock.Advance(-365 * 24 * time.Hour)
+		hold("wrong clock", "b", true)
+		hold("wrong clock", "a", false)
+
 		r.must(r.Leases().Release(r.Context(), "sweep", "a")) // not its to give up
 		hold("sweep", "a", false)
 		r.must(r.Leases().Release(r.Context(), "sweep", "b"))

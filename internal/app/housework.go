@@ -1,0 +1,129 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"example.com/authserver/internal/audit"
+	"example.com/authserver/internal/config"
+	"example.com/authserver/internal/jobs"
+	"example.com/authserver/internal/keys"
+	"example.com/authserver/internal/refresh"
+	"example.com/authserver/internal/store"
+)
+
+// How much one piece of housekeeping does at most, and how long what has ended is
+// kept for explain. What walks a table of millions takes an hour for it: nobody
+// waits for that.
+const (
+	sweepBatch = 100
+	keepEnded  = 7 * 24 * time.Hour
+)
+
+// housework is the built-in cleanup; no cron is needed.
+func (s *Server) housework() []jobs.Job {
+	c, engine := s.in.Config, s.in.Engine
+	leisurely := jobs.Leisurely(engine.SweepRest())
+	sure := calm{clock: s.ring.Now}
+	// Where the sweep goes on. It begins anywhere: on nodes that are restarted more
+	// often than a large table is walked, the same rows would always come last.
+	place, turned := refresh.Anywhere, false
+	sweep := func(table string, every time.Duration, pace jobs.Pace, rows func(ctx context.Context) (int, error)) jobs.Job {
+		return jobs.Job{Name: table, Every: every, Do: func(ctx context.Context) (jobs.Pace, error) {
+			if err := errors.Join(s.ring.Ready(), sure.check()); err != nil {
+				return jobs.Done, err
+			}
+			n, err := rows(ctx)
+			if err != nil {
+				return jobs.Done, err
+			}
+			s.chores.Swept(table, n)
+			if n < store.SweepPiece {
+				return jobs.Done, nil
+			}
+			return pace, nil
+		}}
+	}
+	return []jobs.Job{
+		{Name: "families", Every: time.Minute, Do: func(ctx context.Context) (jobs.Pace, error) {
+			if err := errors.Join(s.ring.Ready(), sure.check()); err != nil {
+				return jobs.Done, err
+			}
+			next, deleted, err := engine.Families().Sweep(ctx, place, sweepBatch, c.Refresh(config.FirstParty), keepEnded)
+			place = next
+			if err != nil {
+				return jobs.Done, err
+			}
+			s.chores.Swept("families", deleted)
+			if next == refresh.Edge && turned {
+				return jobs.Done, nil
+			}
+			turned = turned || next == refresh.Edge // what is before the place where it began comes next
+			if deleted == 0 {
+				return jobs.Looking, nil
+			}
+			return leisurely, nil
+		}},
+		{Name: "floor", Every: time.Minute, Do: func(ctx context.Context) (jobs.Pace, error) {
+			n, err := engine.Sessions().EndBelowFloor(ctx, sweepBatch)
+			if n < sweepBatch { // it has gone through the whole table
+				return jobs.Done, err
+			}
+			return jobs.Soon, err
+		}},
+		sweep("revocations", time.Minute, jobs.Soon, func(ctx context.Context) (int, error) { return engine.Revocations().Sweep(ctx, sweepBatch) }),
+		{Name: "roots", Every: time.Minute, Do: func(ctx context.Context) (jobs.Pace, error) {
+			_, err := s.in.Vault().FinishRoots(ctx, audit.BySystem)
+			return jobs.Done, err
+		}},
+		sweep("budgets", 5*time.Minute, jobs.Soon, func(ctx context.Context) (int, error) { return engine.Ledger().SweepBudgets(ctx, sweepBatch) }),
+		sweep("networks", time.Hour, jobs.Soon, func(ctx context.Context) (int, error) { return engine.Logins().SweepNetworks(ctx, sweepBatch) }),
+		sweep("verifiers", time.Hour, jobs.Soon, func(ctx context.Context) (int, error) {
+			return engine.Verifiers().SweepVerifiers(ctx, keys.KeepVerifiers, keys.MostVerifiers, sweepBatch)
+		}),
+		sweep("audit", time.Hour, leisurely, func(ctx context.Context) (int, error) { return engine.SweepAudit(ctx, c.AuditRetention, sweepBatch) }),
+	}
+}
+
+// calm keeps housekeeping from believing a clock that leaps. What a wrong clock lets
+// expire is deleted for good, and to keep it for another hour costs nothing. A clock
+// that is off by less, or against this node's, is found by the ring.
+type calm struct {
+	clock func() time.Time // the store's
+
+	mu      sync.Mutex
+	at      time.Time // of the last look, by this machine's monotonic clock
+	wall    time.Time // and by the store's
+	doubted time.Time // since when
+}
+
+// A leap that takes nothing away is one of less than mostLeap: what has ended is
+// kept for longer.
+const (
+	mostLeap = 24 * time.Hour
+	doubtFor = time.Hour
+)
+
+// check returns an error while the clock has leapt ahead within the last hour and
+// has not come back.
+func (c *calm) check() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now, wall := time.Now(), c.clock().Round(0)
+	if !c.at.IsZero() {
+		switch leap := wall.Sub(c.wall) - now.Sub(c.at); {
+		case leap > mostLeap:
+			c.doubted = now
+		case leap < -mostLeap:
+			c.doubted = time.Time{}
+		}
+	}
+	c.at, c.wall = now, wall
+	if !c.doubted.IsZero() && now.Sub(c.doubted) < doubtFor {
+		return fmt.Errorf("the store's clock has leapt ahead, to %s: nothing is deleted by it for %s", wall.UTC().Format(time.RFC3339), doubtFor)
+	}
+	return nil
+}
