@@ -81,7 +81,12 @@ func (c *configCheck) Run(e *environment) error {
 
 type configDocs struct{}
 
-func (c *configDocs) Run(e *environment) error { return config.WriteDocs(e.stdout) }
+func (c *configDocs) Run(e *environment) error {
+	if e.json {
+		return e.print(config.Settings(), nil)
+	}
+	return config.WriteDocs(e.stdout)
+}
 
 type configSetIssuer struct {
 	Issuer string `arg:"" help:"The new issuer, exactly as it will stand in tokens."`
@@ -111,7 +116,7 @@ func (c *configSetIssuer) Run(e *environment) error {
 		return fail(exitNotFound, fmt.Errorf("this database belongs to no installation yet"), "authserver serve --issuer "+c.Issuer)
 	}
 	if !c.Yes {
-		if err := e.confirm(fmt.Sprintf("The issuer is %s. Access tokens signed for it become invalid; sessions stay.", facts.Issuer), c.Issuer, ""); err != nil {
+		if err := e.confirm(fmt.Sprintf("The issuer is %s. Access tokens signed for it become invalid; sessions stay, but a browser's cookie does not follow to another host or from http to https.", facts.Issuer), c.Issuer, ""); err != nil {
 			return err
 		}
 	}

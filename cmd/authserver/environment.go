@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/user"
 	"strings"
+	"syscall"
 
 	"golang.org/x/term"
 
@@ -18,6 +20,7 @@ import (
 	"example.com/authserver/internal/id"
 	"example.com/authserver/internal/password"
 	"example.com/authserver/internal/secret"
+	"example.com/authserver/internal/store"
 )
 
 // environment is what every verb works in.
@@ -43,6 +46,12 @@ func (e *environment) open(use app.Use) (*app.Installation, error) {
 	if err != nil {
 		return nil, opening(err)
 	}
+	if use == app.ToFound && in.Founded {
+		e.say("made an installation with the issuer %s in %s", e.config.Issuer, in.Engine.Name())
+		for _, note := range in.Notes {
+			e.say("%s", note)
+		}
+	}
 	return in, nil
 }
 
@@ -61,6 +70,10 @@ func opening(err error) error {
 	}
 	if code, hint := classify(err); code != exitFailure {
 		return fail(code, err, hint)
+	}
+	var unfit *store.Unfit
+	if errors.As(err, &unfit) || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.EROFS) {
+		return fail(exitConfig, err, "authserver config print says where the settings came from")
 	}
 	return fail(exitUnreachable, err, "is the database up, and does AUTHSERVER_DATABASE_URL name it? authserver config print says where the value came from")
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"os"
 	"os/signal"
 	"syscall"
@@ -52,7 +53,7 @@ func (c *serveCmd) Run(e *environment) error {
 	defer operations.Close()
 	log.Info("serving", "event", "start", "version", app.Build().Version, "issuer", e.config.Issuer,
 		"addr", public.Addr().String(), "admin_addr", operations.Addr().String(), "database", in.Engine.Name())
-	e.greet(in)
+	e.greet(public.Addr(), log)
 
 	// A second signal ends the drain at once.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(e.ctx))
@@ -85,7 +86,11 @@ func listen(addr, setting string) (net.Listener, error) {
 
 // greet prints what a newcomer needs next, on standard output: the issuer and
 // three lines to copy.
-func (e *environment) greet(in *app.Installation) {
+func (e *environment) greet(public net.Addr, log *slog.Logger) {
+	if named, listened, differ := otherPort(e.config.Issuer, public); differ {
+		log.Warn("the issuer names another port than this server listens on: unless something passes requests on, tokens name a key set that is not there",
+			"event", "start", "issuer_port", named, "addr_port", listened, "hint", "AUTHSERVER_ISSUER=http://localhost:"+listened)
+	}
 	if e.config.FirstPartyAPI != "on" {
 		fmt.Fprintf(e.stdout, "issuer: %s\n", e.config.Issuer)
 		return
@@ -97,4 +102,21 @@ func (e *environment) greet(in *app.Installation) {
   curl -s %[1]s/v1/refresh -H 'Content-Type: application/json' -d '{"refresh_token":"PASTE IT HERE"}'
 
 `, e.config.Issuer)
+}
+
+// otherPort compares the port of a loopback issuer, behind which there is seldom a
+// proxy, with that of the listener.
+func otherPort(issuer string, public net.Addr) (named, listened string, differ bool) {
+	u, err := url.Parse(issuer)
+	if err != nil {
+		return "", "", false
+	}
+	if ip := net.ParseIP(u.Hostname()); u.Hostname() != "localhost" && !ip.IsLoopback() {
+		return "", "", false
+	}
+	if named = u.Port(); named == "" {
+		named = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	_, listened, err = net.SplitHostPort(public.String())
+	return named, listened, err == nil && named != listened
 }

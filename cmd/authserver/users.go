@@ -143,10 +143,13 @@ func (e *environment) newPassword(generate bool) (secret.Text, error) {
 
 type usersList struct {
 	After string `help:"Begin after this e-mail address."`
-	Limit int    `default:"100" help:"At most this many."`
+	Limit int    `default:"100" help:"At most this many, 1000 at most."`
 }
 
 func (c *usersList) Run(e *environment) error {
+	if c.Limit < 1 || c.Limit > 1000 {
+		return usageError(fmt.Errorf("--limit is %d; want 1 to 1000", c.Limit))
+	}
 	in, err := e.open(app.ToOperate)
 	if err != nil {
 		return err
@@ -301,7 +304,11 @@ func (c *usersImport) Run(e *environment) error {
 		defer f.Close()
 		from = f
 	}
-	in, err := e.open(app.ToFound)
+	use := app.ToFound
+	if c.DryRun {
+		use = app.ToOperate // which makes nothing
+	}
+	in, err := e.open(use)
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,7 @@ type Email struct{ given, key string }
 const maxEmail = 254
 
 // ParseEmail checks the shape of an address: one @ with something on both
-// sides, valid UTF-8, no white space and no control characters, at most 254
+// sides (more of them only in a quoted name), valid UTF-8, no white space and no control characters, at most 254
 // bytes. Whether mail arrives there, only mail can tell.
 func ParseEmail(given string) (Email, error) {
 	switch at := strings.LastIndexByte(given, '@'); {
@@ -41,6 +41,8 @@ func ParseEmail(given string) (Email, error) {
 		return Email{}, fmt.Errorf("email %q holds white space or a control character", given)
 	case at <= 0 || at == len(given)-1:
 		return Email{}, fmt.Errorf("email %q has no name or no domain; want an address like ada@example.com", given)
+	case given[0] != '"' && strings.Contains(given[:at], "@"):
+		return Email{}, fmt.Errorf("email %q has more than one @; want an address like ada@example.com", given)
 	}
 	return Email{given: given, key: EmailKey(given)}, nil
 }

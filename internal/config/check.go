@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"example.com/authserver/internal/keys"
+	"example.com/authserver/internal/password"
 )
 
 // Problem is a setting that this server will not start with.
@@ -124,14 +125,13 @@ func (c *Config) Check() []Problem {
 	if c.KeyLead < 2*c.JWKSMaxAge {
 		bad("key-lead", c.KeyLead.String(), fmt.Sprintf("at least twice %s, which is %s", EnvName("jwks-max-age"), 2*c.JWKSMaxAge), "a verifier must hold a key before it signs")
 	}
-	if c.PasswordMemory < 19456 {
-		bad("password-memory", strconv.Itoa(c.PasswordMemory), "19456 at least", "the floor for argon2id")
+	if m := c.PasswordMemory; m < password.DefaultMemory || m > password.MaxMemory {
+		bad("password-memory", strconv.Itoa(m), fmt.Sprintf("%d to %d (KiB)", password.DefaultMemory, password.MaxMemory), "the least is the floor for argon2id")
+	} else if t, most := c.PasswordTime, password.MaxWork/m; t < password.DefaultTime || t > most {
+		bad("password-time", strconv.Itoa(t), fmt.Sprintf("%d to %d with %d KiB", password.DefaultTime, most, m), "the least is the floor for argon2id")
 	}
-	if c.PasswordTime < 2 {
-		bad("password-time", strconv.Itoa(c.PasswordTime), "2 at least", "the floor for argon2id")
-	}
-	if c.PasswordHashers < 0 {
-		bad("password-hashers", strconv.Itoa(c.PasswordHashers), "0 or more", "")
+	if n := c.PasswordHashers; n < 0 || n > password.MaxSlots {
+		bad("password-hashers", strconv.Itoa(n), fmt.Sprintf("0 to %d", password.MaxSlots), "")
 	}
 	return list
 }

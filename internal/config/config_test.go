@@ -124,6 +124,38 @@ func TestConfig_unknownKeysAreRefusedWithTheNearestName(t *testing.T) {
 	}
 }
 
+func TestConfig_aPortThatIsNoURLWasMeant(t *testing.T) {
+	_, sources, err := read(t, "", []string{"AUTHSERVER_PORT=9090"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w := sources.Warnings(); len(w) != 1 || !strings.Contains(w[0], "AUTHSERVER_PORT") || !strings.Contains(w[0], "AUTHSERVER_ADDR?") {
+		t.Errorf("warnings %q, want one about AUTHSERVER_PORT", w)
+	}
+}
+
+// An empty mount must not start a second installation beside the real one.
+func TestConfig_anEmptySecretFileIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "empty")
+	for _, text := range []string{"", "\n", "  \r\n"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"AUTHSERVER_DATABASE_URL_FILE", "AUTHSERVER_MASTER_KEY_FILE"} {
+			if _, _, err := read(t, "", []string{name + "=" + path}); err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), path) {
+				t.Errorf("%s names a file that holds %q: %v", name, text, err)
+			}
+		}
+	}
+}
+
+func TestConfig_theFileComesBeforePlainNames(t *testing.T) {
+	c, _, err := read(t, "database-url: postgres://file/db\naddr: :7000\n", []string{"DATABASE_URL=postgres://plain/db", "PORT=9000"})
+	if err != nil || c.DatabaseURL.Reveal() != "postgres://file/db" || c.Addr != ":7000" {
+		t.Errorf("%q, %q, %v", c.DatabaseURL.Reveal(), c.Addr, err)
+	}
+}
+
 func TestConfig_secretsFromFilesAndPlainNames(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "url")
 	if err := os.WriteFile(path, []byte("postgres://from-file/db\n"), 0o600); err != nil {

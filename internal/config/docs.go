@@ -10,12 +10,12 @@ import (
 
 // Setting describes one setting, as its documentation shows it.
 type Setting struct {
-	Flag    string
-	Env     string
-	Default string
-	Help    string
-	Choices []string
-	Secret  bool
+	Flag    string   `json:"flag"`
+	Env     string   `json:"env"`
+	Default string   `json:"default"`
+	Help    string   `json:"help"`
+	Choices []string `json:"choices,omitempty"`
+	Secret  bool     `json:"secret"`
 }
 
 // Settings lists every setting in the order of the struct.

@@ -151,13 +151,18 @@ func (s *Sources) lookUp(flag string) (value, origin string, err error) {
 			if err != nil {
 				return "", "", fmt.Errorf("%s_FILE: %w", name, err)
 			}
-			return strings.TrimRight(string(text), "\r\n"), name + "_FILE", nil
+			value := strings.TrimRight(string(text), "\r\n")
+			if strings.TrimSpace(value) == "" {
+				// An empty mount must not make a second installation beside the real one.
+				return "", "", fmt.Errorf("%s_FILE: %s is empty; want the secret in it", name, path)
+			}
+			return value, name + "_FILE", nil
 		}
 	}
 	switch {
 	case set && value != "":
 		return value, name, nil
-	case flag == "database-url" && s.env["DATABASE_URL"] != "":
+	case flag == "database-url" && s.env["DATABASE_URL"] != "" && s.file[flag] == "":
 		return s.env["DATABASE_URL"], "DATABASE_URL", nil
 	case flag == "addr" && s.env["PORT"] != "" && s.file[flag] == "":
 		return ":" + s.env["PORT"], "PORT", nil
@@ -178,7 +183,7 @@ func (s *Sources) Origin(flag string) string {
 }
 
 // Warnings names the environment variables with our prefix that are no
-// setting. They are not refused: Kubernetes injects AUTHSERVER_PORT and
+// setting. They are not refused: Kubernetes injects AUTHSERVER_PORT, a URL, and
 // AUTHSERVER_SERVICE_HOST beside a Service of that name.
 func (s *Sources) Warnings() []string {
 	names := []string{EnvPrefix + "CONFIG"}
@@ -189,9 +194,15 @@ func (s *Sources) Warnings() []string {
 		}
 	}
 	var list []string
-	for name := range s.env {
+	for name, value := range s.env {
 		rest, ours := strings.CutPrefix(name, EnvPrefix)
-		if !ours || slices.Contains(names, name) || rest == "PORT" || strings.HasPrefix(rest, "PORT_") || strings.HasPrefix(rest, "SERVICE_") || strings.HasPrefix(rest, "TEST_") {
+		if !ours || slices.Contains(names, name) || strings.HasPrefix(rest, "PORT_") || strings.HasPrefix(rest, "SERVICE_") || strings.HasPrefix(rest, "TEST_") {
+			continue
+		}
+		if rest == "PORT" {
+			if !strings.Contains(value, "://") {
+				list = append(list, fmt.Sprintf("%s is set, but there is no such setting; did you mean PORT or %s?", name, EnvName("addr")))
+			}
 			continue
 		}
 		list = append(list, fmt.Sprintf("%s is set, but there is no such setting%s", name, s.nearest(name, names)))

@@ -187,7 +187,7 @@ func FuzzParse(f *testing.F) {
 		if again, err := ParseScheme(s.String()); err != nil || again != s {
 			t.Fatalf("ParseScheme(%q) = %v, %v", s, again, err)
 		}
-		if s.memory() > maxMemory || s.cost() > 4e9 {
+		if s.memory() > MaxMemory || s.cost() > 4e9 {
 			t.Fatalf("%s may take %d KiB and %d ns", s, s.memory(), s.cost())
 		}
 		if s.cost() < 1e6 && s.memory() < 1<<10 { // every hash that passes can be computed

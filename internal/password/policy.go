@@ -12,6 +12,13 @@ const (
 	queuePerSlot = 128
 )
 
+// The most that is accepted; of an imported hash, too, see Scheme.
+const (
+	MaxMemory = 256 << 10 // KiB
+	MaxWork   = 1 << 20   // KiB times passes
+	MaxSlots  = 1024
+)
+
 const defaultScheme = "argon2id m=19456,t=2,p=1"
 
 // Policy is how passwords are hashed today and how much of the machine that
@@ -45,10 +52,10 @@ func (p Policy) Validate() error {
 		got, low, high int
 		unit           string
 	}{
-		{"memory", p.Memory, DefaultMemory, maxMemory, " KiB"},
-		{"time", p.Time, DefaultTime, maxArgon2Work / DefaultMemory, " passes"},
+		{"memory", p.Memory, DefaultMemory, MaxMemory, " KiB"},
+		{"time", p.Time, DefaultTime, MaxWork / DefaultMemory, " passes"},
 		{"parallelism", p.Parallelism, DefaultParallelism, maxParallelism, " lanes"},
-		{"slots", p.Slots, 0, 1024, ", 0 to size them from the machine"},
+		{"slots", p.Slots, 0, MaxSlots, ", 0 to size them from the machine"},
 		{"queue", p.Queue, 0, 1 << 16, ", 0 for 128 per slot"},
 	} {
 		if v.got < v.low || v.got > v.high {

@@ -126,9 +126,7 @@ func number(digits string) (uint32, error) {
 // use (libsodium's "moderate" is 256 MiB, Django 1.2 million rounds) and keep
 // the dearest at two or three seconds of one core.
 const (
-	maxMemory      = 256 << 10 // KiB
-	maxArgon2Work  = 1 << 20   // KiB times passes
-	maxScryptWork  = 1 << 22   // N times r times p
+	maxScryptWork  = 1 << 22 // N times r times p
 	maxBcryptCost  = 15
 	maxPBKDF2Work  = 4_000_000 // rounds times blocks of output
 	maxParallelism = 16
@@ -148,9 +146,9 @@ func (s Scheme) check() error {
 	case argon2id, argon2i:
 		return cmp.Or(
 			between("parallelism p", c, 1, maxParallelism),
-			between("memory m in KiB", a, 8*c, maxMemory),
-			between("passes t", b, 1, maxArgon2Work),
-			between("memory times passes", a*b, 1, maxArgon2Work),
+			between("memory m in KiB", a, 8*c, MaxMemory),
+			between("passes t", b, 1, MaxWork),
+			between("memory times passes", a*b, 1, MaxWork),
 		)
 	case bcryptKind:
 		return between("cost", a, 4, maxBcryptCost)
@@ -162,7 +160,7 @@ func (s Scheme) check() error {
 			return err
 		}
 		return cmp.Or(
-			between("memory in KiB", s.memory(), 0, maxMemory),
+			between("memory in KiB", s.memory(), 0, MaxMemory),
 			between("N times r times p", b*c<<a, 1, maxScryptWork),
 		)
 	case pbkdf2SHA1, pbkdf2SHA256, pbkdf2SHA512:

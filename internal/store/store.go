@@ -120,6 +120,17 @@ func (s Schema) Check() error {
 // ErrIncompatible says that the schema is too new for this binary.
 var ErrIncompatible = errors.New("incompatible schema")
 
+// Unfit says that what the settings name cannot serve, now or later: a URL that is
+// none, a server that is too old, a database in another encoding. To try again does
+// not help.
+type Unfit struct{ Err error }
+
+// Error implements error.
+func (u *Unfit) Error() string { return u.Err.Error() }
+
+// Unwrap returns what is wrong.
+func (u *Unfit) Unwrap() error { return u.Err }
+
 // ErrInUse says that another server holds the same SQLite file.
 var ErrInUse = errors.New("database file is in use by another server")
 

@@ -218,6 +218,19 @@ func TestServe_refusesDangerousStarts(t *testing.T) {
 		first.kill() // leaves the lock file, and no lock
 		second.start()
 	})
+	t.Run("sqlite/settings that never work", func(t *testing.T) {
+		refused(t, newNode(t, "DATABASE_URL=postgres://["), 78, "database URL")
+		refused(t, newNode(t, "PASSWORD_MEMORY=300000"), 78, "AUTHSERVER_PASSWORD_MEMORY", "262144")
+		refused(t, newNode(t, "MASTER_KEY_FILE=/dev/null"), 78, "AUTHSERVER_MASTER_KEY_FILE", "empty")
+		refused(t, newNode(t, "DATA_DIR=/dev/null/data"), 78, "/dev/null")
+		n := newNode(t)
+		if _, errs, code := n.cli(`{"email":"x@example.com"}`, "users", "import", "--dry-run"); code != 3 {
+			t.Errorf("a dry run where nothing is: exit code %d, want 3\n%s", code, errs)
+		}
+		if left, err := os.ReadDir(n.Dir); err != nil || len(left) > 0 {
+			t.Errorf("it left %v, %v", left, err)
+		}
+	})
 	t.Run("sqlite/port in use", func(t *testing.T) {
 		first := newNode(t).start()
 		refused(t, newNode(t, "ADDR="+strings.TrimPrefix(first.URL, "http://")), 5, "AUTHSERVER_ADDR")
@@ -225,11 +238,15 @@ func TestServe_refusesDangerousStarts(t *testing.T) {
 	engines(t, func(t *testing.T, settings []string) {
 		t.Run("issuer", func(t *testing.T) {
 			n := newNode(t, append(settings, "ISSUER=https://one.example.com")...).start()
+			token := n.person("ada@example.com").Field("refresh_token")
 			n.terminate()
 			n.env = append(n.env, "AUTHSERVER_ISSUER=https://two.example.com")
 			refused(t, n, 78, "https://one.example.com", "https://two.example.com", "set-issuer")
 			n.mustCLI("", "config", "set-issuer", "https://two.example.com", "--yes")
 			n.start()
+			// A session goes on, with tokens that are good under the new name.
+			access := n.must(200, "POST", "/v1/refresh", map[string]string{"refresh_token": token}).Field("access_token")
+			n.must(200, "GET", "/v1/me", nil, "Authorization", "Bearer "+access)
 		})
 	})
 	engines(t, func(t *testing.T, settings []string) {

@@ -167,7 +167,7 @@ func (db *DB) connections(v vitals) (found []store.Finding) {
 			Setting: "max_connections", Grave: pool.Max > pool.ServerMax,
 			Seen:     fmt.Sprintf("%d for ordinary roles, of which this node may take %d", pool.ServerMax, pool.Max),
 			Expected: "room for at least two nodes, so that a rollout can overlap",
-			Hint:     "Lower the pool (pool_max_conns in the URL) or raise max_connections.",
+			Hint:     "Lower AUTHSERVER_DATABASE_CONNS or raise max_connections.",
 		})
 	}
 	if v.pooled {

@@ -70,7 +70,7 @@ var _ store.Engine = (*DB)(nil)
 func Open(ctx context.Context, o Options) (*DB, error) {
 	config, err := pgxpool.ParseConfig(o.URL.Reveal())
 	if err != nil {
-		return nil, fmt.Errorf("read the database URL: %w", err)
+		return nil, &store.Unfit{Err: fmt.Errorf("read the database URL: %w", err)}
 	}
 	if config.ConnConfig.ConnectTimeout <= 0 {
 		config.ConnConfig.ConnectTimeout = 5 * time.Second
@@ -134,9 +134,9 @@ func (db *DB) look(ctx context.Context, config *pgx.ConnConfig) error {
 	case err != nil:
 		return fmt.Errorf("ask the database for its settings: %w", err)
 	case version < oldest:
-		return fmt.Errorf("the database server is version %d.%d; want PostgreSQL %d or later", version/10000, version%10000, oldest/10000)
+		return &store.Unfit{Err: fmt.Errorf("the database server is version %d.%d; want PostgreSQL %d or later", version/10000, version%10000, oldest/10000)}
 	case encoding != "UTF8":
-		return fmt.Errorf("the database is encoded in %s; want UTF8, because names and user agents come in every script (CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0)", encoding)
+		return &store.Unfit{Err: fmt.Errorf("the database is encoded in %s; want UTF8, because names and user agents come in every script (CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0)", encoding)}
 	}
 	return nil
 }
