@@ -2,6 +2,7 @@ package httpd
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -53,7 +54,7 @@ func (s *Server) feed(_ *wire.Scope, w http.ResponseWriter, r *http.Request) err
 	}
 	h["Content-Type"] = feedType
 	h["Content-Length"] = []string{strconv.Itoa(len(st.JWS))}
-	_, _ = w.Write([]byte(st.JWS)) // a client that went away is no news
+	_, _ = io.WriteString(w, st.JWS) // a client that went away is no news
 	return nil
 }
 
@@ -178,17 +179,19 @@ func newEventWriter(w http.ResponseWriter) *eventWriter {
 }
 
 func (e *eventWriter) event(st revocation.Statement) (ok bool) {
-	return e.write("id: " + strconv.FormatInt(st.Seq, 10) + "\nevent: revocations\ndata: " + st.JWS + "\n\n")
+	return e.write("id: "+strconv.FormatInt(st.Seq, 10)+"\nevent: revocations\ndata: ", st.JWS, "\n\n")
 }
 
-func (e *eventWriter) comment(text string) (ok bool) { return e.write(": " + text + "\n\n") }
+func (e *eventWriter) comment(text string) (ok bool) { return e.write(": ", text, "\n\n") }
 
-func (e *eventWriter) write(text string) (ok bool) {
+func (e *eventWriter) write(texts ...string) (ok bool) {
 	// The read deadline would end the request's context although nothing more is
 	// to be read.
 	err := errors.Join(e.control.SetReadDeadline(time.Time{}), e.control.SetWriteDeadline(time.Now().Add(eventPatience)))
-	if err == nil {
-		_, err = e.w.Write([]byte(text))
+	for _, text := range texts {
+		if err == nil {
+			_, err = io.WriteString(e.w, text)
+		}
 	}
 	if err == nil {
 		err = e.control.Flush()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,7 +49,8 @@ func (*health) live(_ *wire.Scope, w http.ResponseWriter, _ *http.Request) error
 }
 
 // ready is GET /readyz: this node can sign, reaches its database and is not
-// about to stop. With ?verbose it lists the checks; a 503 lists them always.
+// about to stop. With ?verbose it lists the checks; a 503 lists them always, and
+// tells whoever asks from this machine what is wrong.
 func (h *health) ready(s *wire.Scope, w http.ResponseWriter, r *http.Request) error {
 	var stopping error
 	if h.draining.Load() {
@@ -61,19 +63,29 @@ func (h *health) ready(s *wire.Scope, w http.ResponseWriter, r *http.Request) er
 	}{{"keys", h.ring.Ready()}, {"database", h.database(r.Context())}, {"running", stopping}} {
 		line := check{Name: c.name, OK: c.err == nil}
 		if c.err != nil {
-			line.Reason = reasonOf(c.err)
+			if local(r) {
+				line.Reason = reasonOf(c.err)
+			}
 			rep.Status = "not_ready"
 			s.Reason, s.Err = "not_ready", errors.Join(s.Err, c.err)
 		}
 		rep.Checks = append(rep.Checks, line)
 	}
 	if rep.Status != "ready" {
+		w.Header().Set("Retry-After", "1")
 		return wire.WriteJSON(w, http.StatusServiceUnavailable, rep)
 	}
 	if !r.URL.Query().Has("verbose") {
 		rep.Checks = nil
 	}
 	return wire.WriteJSON(w, http.StatusOK, rep)
+}
+
+// local: reasons name the database's host and user, which is for those who are on
+// this machine, and for the log.
+func local(r *http.Request) bool {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	return err == nil && peer.Addr().Unmap().IsLoopback()
 }
 
 // reasonOf leaves out what a fault would tell a client.

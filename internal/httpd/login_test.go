@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"example.com/authserver/internal/account"
+	"example.com/authserver/internal/httpd"
 	"example.com/authserver/verify"
 )
 
@@ -176,6 +177,26 @@ func TestLogin_adminAudienceAsksForTheRole(t *testing.T) {
 	h.do("GET", "/v1/me", nil, bearer(got.Access)).refused(401, "token_invalid")
 	again := into[tokens](h.refresh(got.Refresh).is(200))
 	h.claims(again.Access, issuer+"/admin")
+	// But it says who is there, and a logout may use it.
+	h.post("/v1/logout", nil, bearer(again.Access)).is(204)
+	h.refresh(again.Refresh).refused(401, "refresh_revoked")
+}
+
+// A token that was made for less than the own account may not act for it.
+func TestBearer_theScopeCounts(t *testing.T) {
+	for scope, enough := range map[string]bool{"account": true, "more": false} {
+		t.Run(scope, func(t *testing.T) {
+			h := onOne(t, with(func(c *httpd.Config) { c.Scope = scope }))
+			h.register("ada@example.com")
+			mine := h.login("ada@example.com")
+			if a := h.do("GET", "/v1/me", nil, bearer(mine.Access)); enough {
+				a.is(200)
+			} else {
+				a.refused(401, "token_invalid")
+			}
+			h.post("/v1/logout", nil, bearer(mine.Access)).is(204)
+		})
+	}
 }
 
 func TestLogin_rememberIsALongerSession(t *testing.T) {

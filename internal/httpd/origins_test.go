@@ -18,6 +18,21 @@ func preflight(origin, method, headers string) []change {
 	return changes
 }
 
+// Browsers send names in lower case and in order; people who try it do not.
+func TestCORS_preflightByHand(t *testing.T) {
+	h := onOne(t)
+	for _, names := range []string{"Content-Type", "content-type, authorization", "Idempotency-Key,Content-Type,content-type"} {
+		a := h.do("OPTIONS", "/v1/login", nil, preflight(app, "POST", names)...).is(204)
+		if a.Header.Get("Access-Control-Allow-Origin") != app {
+			t.Errorf("%q: %v", names, a.Header)
+		}
+	}
+	a := h.do("OPTIONS", "/v1/login", nil, preflight(app, "POST", "Content-Type,X-Other")...)
+	if got := a.Header.Get("Access-Control-Allow-Origin"); got != "" {
+		t.Errorf("with a header that is not allowed: %q", got)
+	}
+}
+
 func TestCORS_preflight(t *testing.T) {
 	h := onOne(t)
 	all := "authorization,authserver-install-id,content-type,dpop,idempotency-key"

@@ -10,6 +10,7 @@ import (
 
 	"example.com/authserver/api"
 	"example.com/authserver/internal/fault"
+	"example.com/authserver/internal/httpd/adminapi"
 	"example.com/authserver/internal/httpd/authapi"
 	"example.com/authserver/internal/httpd/wire"
 )
@@ -46,8 +47,8 @@ func (s *Server) publicRoutes(set *keySet) (http.Handler, error) {
 		return mux, nil
 	}
 	door, err := authapi.New(authapi.Config{
-		Issuer: s.config.Issuer, Audience: s.config.Audience, Client: s.config.Client,
-		Refresh: s.config.Refresh,
+		Issuer: s.config.Issuer, Audience: s.config.Audience, AdminAudience: adminapi.Audience(s.config.Issuer),
+		Client: s.config.Client, Scope: s.config.Scope, Refresh: s.config.Refresh,
 	}, authapi.Rooms{
 		Ring: s.rooms.Ring, Registry: s.rooms.Registry, Desk: s.rooms.Desk, Rotator: s.rooms.Rotator,
 		Minter: s.rooms.Minter, Sessions: s.rooms.Sessions, Observer: s.rooms.Observer,

@@ -34,6 +34,7 @@ type Config struct {
 	Issuer   string   // public URL, no trailing slash
 	Audience []string // accepted in bearer tokens, one at least
 	Client   string   // the reserved client of /v1 sessions
+	Scope    string   // what a bearer token needs under /v1; "" for nothing
 
 	AllowedOrigins []string       // exact origins of browser apps
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed

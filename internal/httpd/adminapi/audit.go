@@ -2,8 +2,10 @@ package adminapi
 
 import (
 	"net/http"
+	"slices"
 
 	"example.com/authserver/internal/audit"
+	"example.com/authserver/internal/fault"
 	"example.com/authserver/internal/httpd/wire"
 	"example.com/authserver/internal/id"
 )
@@ -60,6 +62,9 @@ func filterOf(r *http.Request) (f audit.Filter, err error) {
 		return f, err
 	}
 	f.Kind, f.RequestID = audit.Kind(query.Get("kind")), query.Get("request_id")
+	if f.Kind != "" && !slices.Contains(audit.Kinds(), f.Kind) {
+		return f, fault.New(fault.InvalidRequest, "The parameter \"kind\" is %.64q, which is no kind of event.", string(f.Kind))
+	}
 	if f.User, err = idIn(query, "user", f.User); err != nil {
 		return f, err
 	}

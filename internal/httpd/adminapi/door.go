@@ -57,7 +57,7 @@ func New(c Config, r Rooms) (*Door, error) {
 	if r.Ring == nil || r.Accounts == nil || r.Sessions == nil || r.Audit == nil || r.Vault.Custodian == nil || c.Refresh == nil {
 		return nil, errors.New("admin API: a room is missing")
 	}
-	b, err := wire.NewBearer(r.Ring, c.Issuer, []string{Audience(c.Issuer)})
+	b, err := wire.NewBearer(r.Ring, c.Issuer, []string{Audience(c.Issuer)}, "")
 	if err != nil {
 		return nil, fmt.Errorf("admin API: %w", err)
 	}

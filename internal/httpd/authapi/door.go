@@ -9,6 +9,7 @@ package authapi
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -24,8 +25,10 @@ import (
 
 // Config is what the door knows of the configuration.
 type Config struct {
-	Issuer   string
-	Audience []string // accepted in bearer tokens, one at least
+	Issuer        string
+	Audience      []string // of tokens, and accepted in bearer tokens; one at least
+	AdminAudience string   // what sessions for the admin API have instead
+	Scope         string   // what a token needs here; "" for nothing
 	// Client is the reserved client that all sessions of this door belong to.
 	Client string
 	// Refresh gives the policy that a client's families are judged by.
@@ -57,8 +60,9 @@ type Observer interface {
 type Door struct {
 	Config
 	Rooms
-	jar    jar
-	bearer *wire.Bearer
+	jar     jar
+	bearer  *wire.Bearer
+	leaving *wire.Bearer // of logouts, which takes what is for the admin API, too
 }
 
 // New returns a door. An error names what is missing or wrong.
@@ -69,11 +73,18 @@ func New(c Config, r Rooms) (*Door, error) {
 	if c.Client == "" {
 		return nil, errors.New("first-party API: the client is not named")
 	}
-	b, err := wire.NewBearer(r.Ring, c.Issuer, c.Audience)
+	if c.AdminAudience == "" {
+		return nil, errors.New("first-party API: the audience of the admin API is not named")
+	}
+	b, err := wire.NewBearer(r.Ring, c.Issuer, c.Audience, c.Scope)
 	if err != nil {
 		return nil, fmt.Errorf("first-party API: %w", err)
 	}
-	return &Door{Config: c, Rooms: r, jar: jarFor(c.Issuer), bearer: b}, nil
+	leaving, err := wire.NewBearer(r.Ring, c.Issuer, append(slices.Clone(c.Audience), c.AdminAudience), "")
+	if err != nil {
+		return nil, fmt.Errorf("first-party API: %w", err)
+	}
+	return &Door{Config: c, Rooms: r, jar: jarFor(c.Issuer), bearer: b, leaving: leaving}, nil
 }
 
 // Routes adds the endpoints to r.

@@ -49,7 +49,7 @@ func (d *Door) logOut(s *wire.Scope, w http.ResponseWriter, r *http.Request) err
 			return err
 		}
 	}
-	who, err := d.bearer.Read(s, r)
+	who, err := d.leaving.Read(s, r)
 	switch {
 	case err == nil:
 		if err := d.end(r.Context(), s, who.User, who.Session, refresh.EndedByLogout); err != nil {

@@ -49,7 +49,7 @@ func (d *Door) hand(s *wire.Scope, w http.ResponseWriter, a answer) error {
 	s.Subject, s.Session, s.Family = f.User.String(), f.Session.String(), f.ID.String()
 	begun := time.Now()
 	minted, err := d.Minter.Mint(token.Grant{
-		User: f.User, Session: f.Session, Client: f.Client, Scope: f.Scope, Audience: f.Audience,
+		User: f.User, Session: f.Session, Client: f.Client, Scope: f.Scope, Audience: d.audienceOf(f),
 		AuthTime: f.AuthTime, AMR: f.AMR, Roles: f.Roles, Until: f.AbsoluteEnd, From: f.TokensFrom, StatusIndex: f.StatusIndex,
 	}, a.now)
 	if err != nil {
@@ -71,6 +71,19 @@ func (d *Door) hand(s *wire.Scope, w http.ResponseWriter, a answer) error {
 	clear(*buffer)
 	answers.Put(buffer)
 	return nil
+}
+
+// audienceOf returns whom tokens of a family are for. A family says so since its
+// birth, but those of the reserved client belong to this installation: when its
+// issuer or its audiences are changed, a session that kept the former ones would
+// refresh for months and be refused everywhere. So they get those of today, but
+// for a session that was begun for the admin API, which keeps it as long as it
+// has that name.
+func (d *Door) audienceOf(f *refresh.Family) []string {
+	if len(f.Audience) == 1 && f.Audience[0] == d.AdminAudience {
+		return f.Audience
+	}
+	return d.Audience
 }
 
 var answers = sync.Pool{New: func() any {

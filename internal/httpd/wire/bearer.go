@@ -21,15 +21,17 @@ import (
 type Bearer struct {
 	verifier *verify.Verifier
 	ring     *keys.Ring
+	scope    string
 }
 
-// NewBearer returns the check for tokens of one of these audiences.
-func NewBearer(ring *keys.Ring, issuer string, audience []string) (*Bearer, error) {
+// NewBearer returns the check for tokens of one of these audiences that have the
+// scope; "" asks for none.
+func NewBearer(ring *keys.Ring, issuer string, audience []string, scope string) (*Bearer, error) {
 	v, err := NewVerifier(ring, issuer, audience)
 	if err != nil {
 		return nil, err
 	}
-	return &Bearer{v, ring}, nil
+	return &Bearer{v, ring, scope}, nil
 }
 
 // NewVerifier returns a verifier of this installation's access tokens over the
@@ -112,6 +114,9 @@ func (b *Bearer) Read(s *Scope, r *http.Request) (Identity, error) {
 	}
 	if err != nil {
 		return Identity{}, invalidToken(reasonOf(err), err)
+	}
+	if b.scope != "" && !claims.HasScope(b.scope) {
+		return Identity{}, invalidToken("scope", fmt.Errorf("scope is %q; want %q in it", claims.Scope, b.scope))
 	}
 	who := Identity{Client: claims.ClientID, Expired: !b.ring.Now().Before(claims.ExpiresAt)}
 	if err := errors.Join(who.User.UnmarshalText([]byte(claims.Subject)), who.Session.UnmarshalText([]byte(claims.SessionID))); err != nil {

@@ -78,6 +78,7 @@ type problem struct {
 	Code       string `json:"code"`
 	RequestID  string `json:"request_id"`
 	RetryAfter int    `json:"retry_after,omitempty"` // whole seconds
+	Reason     string `json:"reason,omitempty"`      // of a weak password, which is the asker's own
 }
 
 // Fail answers with the problem that err is, and notes it for the event. Of an
@@ -100,6 +101,9 @@ func (s *Scope) Fail(w http.ResponseWriter, err error) {
 		Status: StatusOf(f.Code),
 		Detail: f.Detail, Code: string(f.Code), RequestID: s.RequestID,
 		RetryAfter: s.retryAfter(f),
+	}
+	if f.Code == fault.PasswordTooWeak {
+		p.Reason = f.Reason
 	}
 	h := w.Header()
 	if p.RetryAfter > 0 {
