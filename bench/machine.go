@@ -38,7 +38,7 @@ func describeMachine(dir string) machine {
 		MemoryGB: float64(memoryTotal()) / (1 << 30), SyncMicros: micros(syncTime(dir)),
 	}
 	release, _ := os.ReadFile("/proc/sys/kernel/osrelease")
-	m.Kernel = strings.TrimSpace(string(release))
+	m.Kernel, _, _ = strings.Cut(strings.TrimSpace(string(release)), "-") // what follows names the builder
 	return m
 }
 

@@ -102,7 +102,7 @@ const purgeLoad = 500
 // which is its rhythm.
 const (
 	purgeRound = 90
-	purgeHeld  = 30
+	purgeHeld  = 20
 )
 
 // measurePurge lets the server's own cleanup delete rows that expired, under
@@ -181,15 +181,18 @@ func (b *bench) slicesBesidePurge(d *bed, s *authserver, rate, expired int) (dur
 		} else {
 			calm = append(calm, p99)
 		}
-		switch taken % purgeRound {
-		case purgeHeld:
-			err = d.freeSweep(b.ctx)
-		case 0:
+		at := taken % purgeRound
+		if at == 0 {
 			if swept == 0 {
 				return nil, nil, 0, errors.New("the cleanup has not begun")
 			}
 			say("  %d of %d rows are gone: p99 %.2f ms meanwhile, %.2f ms else", swept, expired, median(during), median(calm))
+		}
+		switch {
+		case at < purgeHeld:
 			err = d.holdSweep(b.ctx)
+		case at == purgeHeld:
+			err = d.freeSweep(b.ctx)
 		}
 		if err != nil {
 			return nil, nil, 0, err
