@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"database/sql"
 	"fmt"
 	"io/fs"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	_ "modernc.org/sqlite" // of vacuumInto
 
 	"example.com/authserver/test/pgcluster"
 )
@@ -125,27 +127,75 @@ func TestRestore_whatWasOverComesBackAndOneCommandClosesIt(t *testing.T) {
 		})
 		n.closes(r)
 	})
-	t.Run("sqlite", func(t *testing.T) {
-		n := newNode(t, "LOG_LEVEL=error").start()
-		r := n.before()
-		n.terminate()
-		backup := t.TempDir()
-		copyFiles(t, n.Dir, backup)
-		n.start()
-		r = n.after(r)
-		n.terminate()
-		for _, file := range databaseFiles(t, n.Dir) {
-			if err := os.Remove(file); err != nil {
-				t.Fatal(err)
-			}
+	for name, backUp := range map[string]func(n *node, to string){
+		"sqlite, copied while stopped": func(n *node, to string) {
+			n.terminate()
+			copyFiles(n.t, n.Dir, to)
+			n.start()
+		},
+		"sqlite, while it runs": vacuumInto,
+	} {
+		t.Run(name, func(t *testing.T) { restoreSQLite(t, backUp) })
+	}
+}
+
+func restoreSQLite(t *testing.T, backUp func(n *node, to string)) {
+	n := newNode(t, "LOG_LEVEL=error").start()
+	r := n.before()
+	backup := t.TempDir()
+	backUp(n, backup)
+	r = n.after(r)
+	n.terminate()
+	for _, file := range databaseFiles(t, n.Dir) {
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
 		}
-		copyFiles(t, backup, n.Dir)
-		n.closes(r)
-	})
+	}
+	copyFiles(t, backup, n.Dir)
+	n.closes(r)
+}
+
+// vacuumInto makes the backup that docs/restore.md recommends for a server that
+// runs, beside refreshes that go on without a pause.
+func vacuumInto(n *node, to string) {
+	n.t.Helper()
+	token := n.person("eve@example.com").Field("refresh_token")
+	stop, stopped := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				stopped <- nil
+				return
+			default:
+			}
+			a, err := call("POST", n.URL+"/v1/refresh", map[string]string{"refresh_token": token})
+			if err == nil && a.Status != 200 {
+				err = fmt.Errorf("a refresh beside the backup: %d %s", a.Status, a)
+			}
+			if err != nil {
+				stopped <- err
+				return
+			}
+			token = a.Field("refresh_token")
+		}
+	}()
+	db, err := sql.Open("sqlite", filepath.Join(n.Dir, "authserver.db"))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(n.t.Context(), `VACUUM INTO ?`, filepath.Join(to, "authserver.db")); err != nil {
+		n.t.Error(err)
+	}
+	close(stop)
+	if err := <-stopped; err != nil {
+		n.t.Error(err)
+	}
 }
 
 // databaseFiles are the database and what SQLite keeps beside it.
-func databaseFiles(t *testing.T, dir string) []string {
+func databaseFiles(t testing.TB, dir string) []string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dir, "authserver.db*"))
 	if err != nil || len(files) == 0 {
@@ -154,7 +204,7 @@ func databaseFiles(t *testing.T, dir string) []string {
 	return files
 }
 
-func copyFiles(t *testing.T, from, to string) {
+func copyFiles(t testing.TB, from, to string) {
 	t.Helper()
 	for _, file := range databaseFiles(t, from) {
 		text, err := os.ReadFile(file)
