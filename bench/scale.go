@@ -101,7 +101,7 @@ const purgeLoad = 500
 // would say how busy the neighbours were. It notices either within about a minute,
 // which is its rhythm.
 const (
-	purgeRound = 90
+	purgeRound = 150
 	purgeHeld  = 20
 )
 

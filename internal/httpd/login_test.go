@@ -101,8 +101,8 @@ func TestLogin_refusalsLookAlike(t *testing.T) {
 			if diff := cmp.Diff(first, p); diff != "" {
 				t.Errorf("%s looks different:\n%s", try.reason, diff)
 			}
-			if e := h.event(a); e["reason"] != try.reason || e["outcome"] != "refused" {
-				t.Errorf("the log says %v, want reason %s", e, try.reason)
+			if e := h.event(a); e["reason"] != try.reason || e["outcome"] != "refused" || (e["subject"] == nil) != (try.reason == "unknown_user") {
+				t.Errorf("the log says %v, want reason %s and the account, where there is one", e, try.reason)
 			}
 		}
 	})

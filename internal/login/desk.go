@@ -58,6 +58,9 @@ type Request struct {
 
 // Opened is a fresh session.
 type Opened struct {
+	// User is whose address it was, also where the login was refused: for the log.
+	// Zero when it is nobody's.
+	User   id.User
 	Family refresh.Family
 	Token  secret.Text // the first refresh token
 	// IdleEnd is the family's idle end.
@@ -130,58 +133,63 @@ func outcomeOf(err error) string {
 	}
 }
 
-func (d *Desk) logIn(ctx context.Context, r Request) (Opened, error) {
+func (d *Desk) logIn(ctx context.Context, r Request) (opened Opened, err error) {
 	key := account.EmailKey(r.Email)
 	cred, err := d.store.Credential(ctx, key, r.Network)
 	if err != nil {
 		return Opened{}, fault.Trouble(err)
 	}
+	opened.User = cred.User.ID
 	charges := chargesFor(key, r, cred)
 	leave, err := d.turn(ctx, r.Network, charges[0].Budget)
 	if err != nil {
-		return Opened{}, err
+		return opened, err
 	}
 	defer leave()
 	if err := d.charge(ctx, charges); err != nil {
-		return Opened{}, err
+		return opened, err
 	}
-	verdict, err := d.verify(ctx, cred.Hash, r.Password)
+	hash := cred.Hash
+	if !cred.User.DisabledAt.IsZero() {
+		hash = "" // a right password takes less time than a wrong one, and would tell that it is right
+	}
+	verdict, err := d.verify(ctx, hash, r.Password)
 	if err != nil {
 		d.refund(ctx, charges)
-		return Opened{}, err
+		return opened, err
 	}
 	switch {
 	case cred.User.ID.IsZero():
-		return Opened{}, invalidCredentials("unknown_user")
-	case !verdict.Match:
-		return Opened{}, invalidCredentials("wrong_password")
+		return opened, invalidCredentials("unknown_user")
 	case !cred.User.DisabledAt.IsZero():
-		return Opened{}, invalidCredentials("user_disabled")
+		return opened, invalidCredentials("user_disabled")
+	case !verdict.Match:
+		return opened, invalidCredentials("wrong_password")
 	case r.Admin && !slices.Contains(cred.User.Roles, account.RoleAdmin):
 		d.refund(ctx, charges) // the password was right
-		return Opened{}, fault.New(fault.Forbidden, "This account does not have the role %q that the admin audience asks for.", account.RoleAdmin).WithReason("role_missing")
+		return opened, fault.New(fault.Forbidden, "This account does not have the role %q that the admin audience asks for.", account.RoleAdmin).WithReason("role_missing")
 	}
 
 	opening, token, err := d.opening(ctx, r, cred, verdict)
 	if err != nil {
 		d.refund(ctx, charges)
-		return Opened{}, err
+		return opened, err
 	}
 	opening.Forget = budgets(charges)
 	family, err := d.store.Open(ctx, opening)
 	if errors.Is(err, ErrRefused) {
-		return Opened{}, invalidCredentials("changed_meanwhile").Because(err)
+		return opened, invalidCredentials("changed_meanwhile").Because(err)
 	}
 	if err != nil {
 		d.refund(ctx, charges)
-		return Opened{}, fault.Trouble(err)
+		return opened, fault.Trouble(err)
 	}
 	// What logins leave behind is bounded, too; to look at one login in sixteen
 	// is enough for that. A failure is no reason to refuse this one.
 	if opening.Session[15]%16 == 0 {
 		_, _ = d.sessions.EndOldest(ctx, cred.User.ID, session.MaxLiving, r.RequestID)
 	}
-	return Opened{Family: family, Token: token, IdleEnd: family.IdleEnd(refresh.Policy{IdleTTL: d.policy.IdleTTL})}, nil
+	return Opened{User: cred.User.ID, Family: family, Token: token, IdleEnd: family.IdleEnd(refresh.Policy{IdleTTL: d.policy.IdleTTL})}, nil
 }
 
 func invalidCredentials(reason string) *fault.Fault {

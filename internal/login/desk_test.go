@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -50,6 +51,7 @@ type reception struct {
 	engine   store.Engine
 	registry *account.Registry
 	outcomes *outcomes
+	hashes   atomic.Int64 // computed so far
 	mu       sync.Mutex
 	now      time.Time
 }
@@ -59,6 +61,10 @@ func (r *reception) clock() time.Time {
 	defer r.mu.Unlock()
 	return r.now
 }
+
+// Hashed and Shed implement password.Observer.
+func (r *reception) Hashed(string, time.Duration) { r.hashes.Add(1) }
+func (*reception) Shed()                          {}
 
 func (r *reception) pass(d time.Duration) {
 	r.mu.Lock()
@@ -87,7 +93,7 @@ func open(t *testing.T) *reception {
 	if _, err := engine.Founding().Found(t.Context(), store.Facts{Issuer: "https://a.example", MasterID: [8]byte{1}}); err != nil {
 		t.Fatal(err)
 	}
-	hasher, err := password.New(password.Policy{Slots: 2, Queue: 256}, nil)
+	hasher, err := password.New(password.Policy{Slots: 2, Queue: 256}, r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,6 +147,28 @@ func TestLogIn_opensASession(t *testing.T) {
 	}
 	if r.outcomes.count["opened"] != 2 {
 		t.Errorf("outcomes %v", r.outcomes.count)
+	}
+}
+
+// A failure computes every scheme there is, a success one. So the right password of a
+// disabled account must not stop at the first.
+func TestLogIn_theRightPasswordOfADisabledAccountTakesAsLong(t *testing.T) {
+	r := open(t)
+	r.register(t, "ada@example.com")
+	banned := r.importBcrypt(t, "banned@example.com")
+	if _, err := r.engine.Accounts().Disable(t.Context(), banned, "operator:test", ""); err != nil {
+		t.Fatal(err)
+	}
+	computed := func(req login.Request) int64 {
+		t.Helper()
+		before := r.hashes.Load()
+		_, err := r.LogIn(t.Context(), req)
+		wantCode(t, err, fault.InvalidCredentials)
+		return r.hashes.Load() - before
+	}
+	wrong, right := computed(request("ada@example.com", "wrong wrong")), computed(request("banned@example.com", good))
+	if wrong != 2 || right != wrong {
+		t.Errorf("a wrong password costs %d hashes, the right one of a disabled account %d; want 2 and 2", wrong, right)
 	}
 }
 
@@ -255,13 +283,14 @@ func TestLogIn_aThrottledAddressDoesNotTellWhetherItExists(t *testing.T) {
 	wantCode(t, err, fault.TooManyAttempts)
 }
 
-func TestLogIn_renewsAnImportedHash(t *testing.T) {
-	r := open(t)
+// importBcrypt makes an account with a hash of another scheme than today's.
+func (r *reception) importBcrypt(t *testing.T, address string) id.User {
+	t.Helper()
 	hash, err := bcrypt.GenerateFromPassword([]byte(good), bcrypt.MinCost)
 	if err != nil {
 		t.Fatal(err)
 	}
-	email, err := account.ParseEmail("old@example.com")
+	email, err := account.ParseEmail(address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -269,11 +298,18 @@ func TestLogIn_renewsAnImportedHash(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	u := id.NewUser()
 	if taken, err := r.engine.Accounts().Import(t.Context(), []account.NewUser{{
-		ID: id.NewUser(), Email: email, Hash: string(hash), Scheme: scheme.String(), Actor: "operator:test", Imported: true,
+		ID: u, Email: email, Hash: string(hash), Scheme: scheme.String(), Actor: "operator:test", Imported: true,
 	}}); err != nil || len(taken) > 0 {
 		t.Fatal(taken, err)
 	}
+	return u
+}
+
+func TestLogIn_renewsAnImportedHash(t *testing.T) {
+	r := open(t)
+	r.importBcrypt(t, "old@example.com")
 	if _, err := r.LogIn(t.Context(), request("old@example.com", good)); err != nil {
 		t.Fatal(err)
 	}

@@ -146,6 +146,7 @@ func TestCrossUse_onlyTheDiagonalPasses(t *testing.T) {
 		kind := func(typ any, claims map[string]any) string {
 			return s.sign(t, genuine, map[string]any{"typ": typ}, claims)
 		}
+		const forAdmins = "access token for the admin API"
 		believedBy := map[string]map[string]bool{}
 		tries, kinds := 0, 0
 		ends := func(names ...string) map[string]bool {
@@ -176,7 +177,7 @@ func TestCrossUse_onlyTheDiagonalPasses(t *testing.T) {
 			{"introspection answer", kind("token-introspection+jwt", nil)},
 			{"access token of another issuer", kind("at+jwt", map[string]any{"iss": "https://other.example.com"})},
 			{"access token for another service", kind("at+jwt", map[string]any{"aud": "https://other.example.com"})},
-			{"access token for the admin API", kind("at+jwt", map[string]any{"aud": issuer + "/admin"})},
+			{forAdmins, kind("at+jwt", map[string]any{"aud": issuer + "/admin"})},
 			{"session id", mine.Field("session_id")},
 			{"kid", s.kid},
 			{"password", goodPassword},
@@ -191,6 +192,9 @@ func TestCrossUse_onlyTheDiagonalPasses(t *testing.T) {
 			if !strings.Contains(credential.name, "refresh token of") && credential.text != access {
 				// What ends things is tried with strangers only: the sessions stand.
 				for _, d := range bearerDoors[4:] {
+					if credential.name == forAdmins && d.name == logoutDoor {
+						continue // it ends its own session, see below
+					}
 					tries++
 					if d.shows(h, credential.text) {
 						t.Errorf("%s at %s: believed", credential.name, d.name)
@@ -212,7 +216,14 @@ func TestCrossUse_onlyTheDiagonalPasses(t *testing.T) {
 			}
 		}
 		t.Logf("%d tries of %d kinds", tries, kinds)
-		// The logout door believes a refresh token of either kind, and it alone.
+		// The logout door believes a refresh token of either kind, and a bearer token
+		// of either audience: it hands out nothing.
+		third := h.logIn(email)
+		ofThird := open(t, third.Field("access_token"))
+		h.first("POST", "/v1/logout", nil, "Authorization", "Bearer "+s.sign(t, ofThird, map[string]any{"typ": "at+jwt"}, map[string]any{"aud": issuer + "/admin"}))
+		if a := h.me(third.Field("access_token")); !a.Is(http.StatusUnauthorized, "session_ended") {
+			t.Errorf("%s did not end its session: %s", forAdmins, a)
+		}
 		for _, c := range []struct {
 			name, access string
 			body         any

@@ -16,7 +16,9 @@ import (
 
 	"example.com/authserver/internal/account"
 	"example.com/authserver/internal/httpd/wire"
+	"example.com/authserver/internal/id"
 	"example.com/authserver/internal/keys"
+	"example.com/authserver/internal/limit"
 	"example.com/authserver/internal/login"
 	"example.com/authserver/internal/refresh"
 	"example.com/authserver/internal/session"
@@ -63,6 +65,7 @@ type Door struct {
 	jar     jar
 	bearer  *wire.Bearer
 	leaving *wire.Bearer // of logouts, which takes what is for the admin API, too
+	endings *limit.Turns[id.User]
 }
 
 // New returns a door. An error names what is missing or wrong.
@@ -84,7 +87,7 @@ func New(c Config, r Rooms) (*Door, error) {
 	if err != nil {
 		return nil, fmt.Errorf("first-party API: %w", err)
 	}
-	return &Door{Config: c, Rooms: r, jar: jarFor(c.Issuer), bearer: b, leaving: leaving}, nil
+	return &Door{Config: c, Rooms: r, jar: jarFor(c.Issuer), bearer: b, leaving: leaving, endings: limit.NewTurns[id.User](1, endingsQueue)}, nil
 }
 
 // Routes adds the endpoints to r.

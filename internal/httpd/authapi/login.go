@@ -76,6 +76,9 @@ func (d *Door) logIn(s *wire.Scope, w http.ResponseWriter, r *http.Request) erro
 	}
 	opened, err := d.Desk.LogIn(r.Context(), req)
 	if err != nil {
+		if !opened.User.IsZero() {
+			s.Subject = opened.User.String()
+		}
 		return err
 	}
 	s.Outcome = "opened"

@@ -70,11 +70,11 @@ func (d *Door) logOut(s *wire.Scope, w http.ResponseWriter, r *http.Request) err
 // end ends one session. One that had ended before is no error.
 func (d *Door) end(ctx context.Context, s *wire.Scope, u id.User, one id.Session, why refresh.EndReason) error {
 	s.Subject, s.Session = u.String(), one.String()
-	n, err := d.Sessions.EndSessions(ctx, session.End{
+	n, err := d.endSessionsOf(ctx, session.End{
 		User: u, Session: one, Reason: why, Actor: audit.ByUser, RequestID: s.RequestID,
 	})
 	if err != nil {
-		return fault.Trouble(err)
+		return err
 	}
 	if n > 0 {
 		s.Outcome = "ended"

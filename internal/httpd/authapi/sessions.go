@@ -1,13 +1,17 @@
 package authapi
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"net/url"
+	"time"
 
 	"example.com/authserver/internal/audit"
 	"example.com/authserver/internal/fault"
 	"example.com/authserver/internal/httpd/wire"
 	"example.com/authserver/internal/id"
+	"example.com/authserver/internal/limit"
 	"example.com/authserver/internal/refresh"
 	"example.com/authserver/internal/session"
 )
@@ -61,11 +65,11 @@ func (d *Door) endSession(s *wire.Scope, w http.ResponseWriter, r *http.Request)
 	if one.UnmarshalText([]byte(r.PathValue("id"))) != nil {
 		return notFound.WithReason("not_an_id")
 	}
-	n, err := d.Sessions.EndSessions(r.Context(), session.End{
+	n, err := d.endSessionsOf(r.Context(), session.End{
 		User: c.User, Session: one, Reason: refresh.EndedByUser, Actor: audit.ByUser, RequestID: s.RequestID,
 	})
 	if err != nil {
-		return fault.Trouble(err)
+		return err
 	}
 	if n == 0 { // none of this user's, or one that had ended: the second is done
 		before, err := d.Sessions.Session(r.Context(), one, d.Refresh(c.Client))
@@ -97,10 +101,31 @@ func (d *Door) endSessions(s *wire.Scope, w http.ResponseWriter, r *http.Request
 		}
 		end.Except = c.Session
 	}
-	if _, err := d.Sessions.EndSessions(r.Context(), end); err != nil {
-		return fault.Trouble(err)
+	if _, err := d.endSessionsOf(r.Context(), end); err != nil {
+		return err
 	}
 	s.Outcome = "ended"
 	w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+// endingsQueue is how many requests of one account may wait to end sessions.
+const endingsQueue = 256
+
+// endSessionsOf ends sessions, those of one account one request after the other: they
+// lock the same row, and whoever waits for that holds a connection to the database,
+// of which one account must not take all. Errors are faults.
+func (d *Door) endSessionsOf(ctx context.Context, e session.End) (n int, err error) {
+	leave, err := d.endings.Enter(ctx, e.User)
+	if errors.Is(err, limit.ErrFull) {
+		return 0, fault.New(fault.TooManyRequests, "Sessions of this account are being ended by too many requests at once.").After(time.Second).WithReason("endings_queue_full")
+	}
+	if err != nil {
+		return 0, fault.Trouble(err)
+	}
+	defer leave()
+	if n, err = d.Sessions.EndSessions(ctx, e); err != nil {
+		return 0, fault.Trouble(err)
+	}
+	return n, nil
 }

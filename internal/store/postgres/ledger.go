@@ -137,11 +137,17 @@ func budgetBytes(budgets []limit.Budget) [][]byte {
 	return list
 }
 
-// Refund implements limit.Ledger.
+// Refund implements limit.Ledger. Guesses that were never made leave no rows: whoever
+// finds the hash queue full could otherwise fill the table, a row for each address
+// that he makes up.
 func (s Ledger) Refund(ctx context.Context, budgets []limit.Budget) error {
 	return s.change(ctx, "ledger.refund", budgets, `-- name: ledger.refund
-		UPDATE budgets SET failures = greatest(failures - 1, 0), closed_until = 'epoch'
-		WHERE budget IN (SELECT budget FROM budgets WHERE budget = ANY ($1::bytea[]) ORDER BY budget FOR UPDATE)`)
+		WITH held AS (
+			SELECT budget, failures FROM budgets WHERE budget = ANY ($1::bytea[]) ORDER BY budget FOR UPDATE),
+		empty AS (
+			DELETE FROM budgets b USING held WHERE b.budget = held.budget AND held.failures <= 1)
+		UPDATE budgets b SET failures = held.failures - 1, closed_until = 'epoch'
+		FROM held WHERE b.budget = held.budget AND held.failures > 1`)
 }
 
 // forgetBudgets deletes counters, locking them in order.

@@ -20,7 +20,7 @@ import (
 // a hundred sessions and the places of both in the indexes are to be looked up for
 // it. Smaller batches, with as many rows a second, are more commits and cost the
 // others more.
-func (db *DB) SweepRest() int { return 8 }
+func (db *DB) SweepRest() int { return 4 }
 
 // sweepPages is how many pages of the table one Sweep looks at.
 const sweepPages = 64

@@ -75,10 +75,16 @@ func (t *tx) charge(c limit.Charge) error {
 	return err
 }
 
-// Refund implements limit.Ledger.
+// Refund implements limit.Ledger. Guesses that were never made leave no rows: whoever
+// finds the hash queue full could otherwise fill the table, a row for each address
+// that he makes up.
 func (s Ledger) Refund(ctx context.Context, budgets []limit.Budget) error {
 	return s.db.write(ctx, "ledger.refund", func(t *tx) error {
 		for _, b := range budgets {
+			if _, err := t.exec(`-- name: ledger.refund_last
+				DELETE FROM budgets WHERE budget = ? AND failures <= 1`, b[:]); err != nil {
+				return err
+			}
 			if _, err := t.exec(`-- name: ledger.refund
 				UPDATE budgets SET failures = max(failures - 1, 0), closed_until = min(closed_until, ?)
 				WHERE budget = ?`, t.now, b[:]); err != nil {
