@@ -164,6 +164,7 @@ func (b *bench) purge(lay layBed, living, expired int) (err error) {
 // the server deleted some, which took so long, and those in which it did not.
 func (b *bench) slicesBesidePurge(d *bed, s *authserver, rate, expired int) (during, calm []float64, took time.Duration, err error) {
 	swept := 0
+	var seen struct{ during, calm int } // in the rounds before
 	for taken := 1; swept < expired; taken++ {
 		begun := time.Now()
 		p99, err := b.slice(d.fleet, s.public, 32, rate)
@@ -186,7 +187,9 @@ func (b *bench) slicesBesidePurge(d *bed, s *authserver, rate, expired int) (dur
 			if swept == 0 {
 				return nil, nil, 0, errors.New("the cleanup has not begun")
 			}
-			say("  %d of %d rows are gone: p99 %.2f ms meanwhile, %.2f ms else", swept, expired, median(during), median(calm))
+			say("  %d of %d rows are gone: p99 %.2f ms meanwhile, %.2f ms else; in this round %.2f and %.2f ms",
+				swept, expired, median(during), median(calm), median(during[seen.during:]), median(calm[seen.calm:]))
+			seen.during, seen.calm = len(during), len(calm)
 		}
 		switch {
 		case at < purgeHeld:

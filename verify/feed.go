@@ -63,7 +63,8 @@ type FeedConfig struct {
 	// event of a stream; default 5 s.
 	Timeout time.Duration
 	// MaxEntries bounds what is held: default 100,000, which is also the most.
-	// A server that lists more counts as lost.
+	// Of a server that lists more, the ends of sessions that are over soonest are left
+	// out, and it counts as lost; bans and revoked keys are held.
 	MaxEntries int
 
 	// Algorithms and Extra are those of Config.
@@ -296,13 +297,19 @@ func (f *Feed) confirm(age time.Duration) {
 		f.confirmed.Store(at)
 		f.watch.Reset(f.c.LostAfter + 1 - age)
 	}
-	f.overfull.Store(false)
-	if age == 0 {
+	partial := f.held.Load().isPartial()
+	f.overfull.Store(partial)
+	var err error
+	switch {
+	case age > 0:
+		err = fmt.Errorf("the server could not read its store for %v", age)
+	case partial:
+		err = fmt.Errorf("%w: ends of sessions were left out to hold %d", errTooMany, f.c.MaxEntries)
+	default:
 		f.trouble.Store(nil)
-	} else {
-		err := fmt.Errorf("the server could not read its store for %v", age)
-		f.trouble.Store(&err)
+		return
 	}
+	f.trouble.Store(&err)
 }
 
 // tell tells OnFeed how it stands.

@@ -1,10 +1,12 @@
 package verify
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 )
 
@@ -34,6 +36,7 @@ func markOf(kind, subject string) mark {
 type revocation struct {
 	seq              int64
 	key              bool
+	session          bool // or a grant of one: of which there may be many
 	notBefore, until int64 // seconds since 1970
 }
 
@@ -47,6 +50,7 @@ type revocations struct {
 	seq     int64  // newest number covered
 	issued  int64  // latest iat of a statement that was taken
 	entries map[mark]revocation
+	partial bool // ends of sessions were left out, for want of room
 }
 
 // lagGrace is how long an entry lingers that a snapshot with lower numbers does
@@ -60,7 +64,8 @@ var (
 	// errOld: a snapshot that is older than what is held. Somebody replays it,
 	// or a cache on the way does.
 	errOld = errors.New("snapshot is older than what is held")
-	// errTooMany: the server lists more than FeedConfig.MaxEntries.
+	// errTooMany: the server lists more than FeedConfig.MaxEntries, even without the
+	// ends of sessions.
 	errTooMany = errors.New("too many entries")
 )
 
@@ -134,6 +139,7 @@ func (r *revocations) take(st *statement, asked int64, now time.Time, most int) 
 	if r != nil {
 		next.issued = max(next.issued, r.issued)
 		next.entries = r.kept(st, now)
+		next.partial = r.partial && st.after > 0 // only a snapshot has what was left out
 	}
 	for _, l := range st.entries {
 		e, held := next.entries[l.mark]
@@ -143,16 +149,46 @@ func (r *revocations) take(st *statement, asked int64, now time.Time, most int) 
 		if l.key && !r.has(l.mark) {
 			namesKey = true
 		}
-		next.entries[l.mark] = revocation{max(e.seq, l.seq), l.key, max(e.notBefore, l.notBefore), max(e.until, l.until)}
+		next.entries[l.mark] = revocation{max(e.seq, l.seq), l.key, l.session, max(e.notBefore, l.notBefore), max(e.until, l.until)}
 	}
-	if len(next.entries) > most {
-		return r, false, fmt.Errorf("%w: %d, expected at most %d", errTooMany, len(next.entries), most)
+	if listed := len(next.entries); !next.fit(most) {
+		return r, false, fmt.Errorf("%w: %d, expected at most %d", errTooMany, listed, most)
 	}
-	if r != nil && r.seq == next.seq && maps.Equal(r.entries, next.entries) {
+	if r != nil && r.seq == next.seq && r.partial == next.partial && maps.Equal(r.entries, next.entries) {
 		return r, false, nil
 	}
 	return next, namesKey, nil
 }
+
+// fit leaves out ends of sessions, those first that are over soonest, until there
+// are at most so many entries. Whoever can make and end many sessions could otherwise
+// keep every ban and every revoked key from being heard. It reports whether that was
+// enough.
+func (r *revocations) fit(most int) bool {
+	spare := len(r.entries) - most
+	if spare <= 0 {
+		return true
+	}
+	var sessions []mark
+	for m, e := range r.entries {
+		if e.session {
+			sessions = append(sessions, m)
+		}
+	}
+	if len(sessions) < spare {
+		return false
+	}
+	slices.SortFunc(sessions, func(a, b mark) int {
+		return cmp.Or(cmp.Compare(r.entries[a].until, r.entries[b].until), cmp.Compare(r.entries[a].seq, r.entries[b].seq))
+	})
+	for _, m := range sessions[:spare] {
+		delete(r.entries, m)
+	}
+	r.partial = true
+	return true
+}
+
+func (r *revocations) isPartial() bool { return r != nil && r.partial }
 
 func (r *revocations) has(m mark) bool {
 	if r == nil {

@@ -12,7 +12,7 @@ var noon = time.Unix(1_772_366_400, 0)
 
 // about is an entry on the session named by a letter.
 func about(seq int64, letter string, until time.Duration) listed {
-	return listed{markOf(ofSession, letter), revocation{seq: seq, notBefore: noon.Unix(), until: noon.Add(until).Unix()}}
+	return listed{markOf(ofSession, letter), revocation{seq: seq, session: true, notBefore: noon.Unix(), until: noon.Add(until).Unix()}}
 }
 
 func snapshot(seq, issued int64, entries ...listed) *statement {
@@ -55,7 +55,7 @@ func TestRevocations_take(t *testing.T) {
 		"entries over meanwhile":      {delta(5, 9, about(9, "c", 2*time.Hour)), 5, time.Hour, "c", 9, nil},
 		"snapshot after their end":    {snapshot(9, 3600), 5, 59 * time.Minute, "ab", 9, nil}, // by our clock they have a minute
 		"snapshot after both ends":    {snapshot(9, 3600), 5, time.Hour, "", 9, nil},
-		"more than fits":              {delta(5, 20, many(9)...), 5, 0, "ab", 5, errTooMany},
+		"more than fits":              {delta(5, 20, many(9)...), 5, 0, "b", 20, nil}, // a is the oldest
 		"exactly what fits":           {delta(5, 20, many(8)...), 5, 0, "ab", 20, nil},
 		"a later ban of the same one": {delta(5, 9, about(9, "a", time.Minute)), 5, 0, "ab", 9, nil},
 	} {
@@ -90,6 +90,29 @@ func many(n int) (list []listed) {
 		list = append(list, about(int64(10+i), string(rune('p'+i)), time.Hour))
 	}
 	return list
+}
+
+// However many sessions somebody ends: what is said of keys and users is heard.
+func TestRevocations_manyEndsOfSessionsHideNothingElse(t *testing.T) {
+	ban := func(seq int64) listed {
+		return listed{markOf(ofUser, string(rune('A'+seq))), revocation{seq: seq, notBefore: noon.Unix(), until: noon.Add(time.Minute).Unix()}}
+	}
+	r, _, err := (*revocations)(nil).take(snapshot(60, 0, append([]listed{ban(1), ban(2), ban(3)}, many(50)...)...), 0, noon, 10)
+	if err != nil || len(r.entries) != 10 || !r.partial || !r.has(ban(1).mark) || !r.has(ban(3).mark) || !r.has(many(50)[49].mark) {
+		t.Fatalf("held are %d, partial is %t, %v", len(r.entries), r.isPartial(), err)
+	}
+	r, _, err = r.take(delta(60, 61, ban(61)), 60, noon, 10)
+	if err != nil || len(r.entries) != 10 || !r.partial || !r.has(ban(61).mark) {
+		t.Errorf("after a delta held are %d, partial is %t, %v", len(r.entries), r.isPartial(), err)
+	}
+	all := []listed{ban(70), ban(71), ban(72), ban(73), ban(74), ban(75), ban(76)}
+	if next, _, err := r.take(delta(61, 80, all...), 61, noon, 10); next != r || !errors.Is(err, errTooMany) {
+		t.Errorf("eleven bans where ten fit: %v", err)
+	}
+	r, _, err = r.take(snapshot(90, 1, ban(61)), 61, noon, 10)
+	if err != nil || len(r.entries) != 1 || r.partial {
+		t.Errorf("after a snapshot that fits held are %d, partial is %t, %v", len(r.entries), r.isPartial(), err)
+	}
 }
 
 func TestRevocations_aDeltaNeedsASnapshotFirst(t *testing.T) {

@@ -108,7 +108,9 @@ func (st *statement) list(value []byte) error {
 		switch kind {
 		case ofKey:
 			l.key = true
-		case ofSession, ofGrant, ofUser, ofClient, ofAll:
+		case ofSession, ofGrant:
+			l.session = true
+		case ofUser, ofClient, ofAll:
 		default:
 			return nil
 		}

@@ -199,11 +199,11 @@ func TestFeed_moreEntriesThanFitCountAsLost(t *testing.T) {
 		ready(t, feed)
 		s.say(i.saying(t, nil, map[string]any{"seq": 8, "entries": []any{listed(2, nil), listed(5, nil), listed(7, nil), listed(8, nil)}}))
 		time.Sleep(2 * time.Second)
-		if state := feed.State(); !state.Lost() || state.Seq != 7 || state.Entries != 3 {
+		if state := feed.State(); !state.Lost() || state.Seq != 8 || state.Entries != 3 || state.Err == nil {
 			t.Errorf("state is %+v", state)
 		}
 		s.say(i.saying(t, nil, map[string]any{"seq": 9}))
-		time.Sleep(6 * time.Second)
+		time.Sleep(6 * time.Minute) // the next snapshot
 		if state := feed.State(); state.Lost() || state.Seq != 9 {
 			t.Errorf("state is %+v", state)
 		}

@@ -49,6 +49,16 @@ var mutants = []mutant{
 		"./internal/refresh", "TestJudge_everyRowAndBorder",
 	},
 	{
+		"the time that a commit took counts against the window", "internal/refresh/queue.go",
+		"q.stalled(from, q.clock())", "_ = from",
+		"./internal/refresh", "TestRedeem_aRetryThatWaitedForACommitIsNotLate",
+	},
+	{
+		"what is known of outages when a request comes, and not when it is judged", "internal/refresh/rotator.go",
+		"\tc.Policy.Outages = r.outages.seen()\n", "",
+		"./internal/refresh", "TestRedeem_aRetryThatWaitedForACommitIsNotLate",
+	},
+	{
 		"the lock-step rule ignored", "internal/refresh/judge.go",
 		"lockStep := foreign && f.ForeignStreak >= lockStepStreak", "lockStep := foreign && f.ForeignStreak > lockStepStreak",
 		"./internal/refresh", "TestStory_thiefAndVictimInLockStep",
