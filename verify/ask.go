@@ -118,7 +118,8 @@ func (o *follower) listen() error {
 	answers := make(chan answer, 1)
 	quiet := time.NewTimer(o.c.Timeout)
 	defer quiet.Stop()
-	snapshot := time.NewTimer(time.Until(o.snapshotAt))
+	due := o.snapshotAt
+	snapshot := time.NewTimer(time.Until(due))
 	defer snapshot.Stop()
 	for {
 		select {
@@ -128,6 +129,10 @@ func (o *follower) listen() error {
 			}
 			if o.streaming.Load() {
 				quiet.Reset(quietAfter)
+			}
+			if o.snapshotAt.Before(due) { // ends of sessions were left out
+				due = o.snapshotAt
+				snapshot.Reset(time.Until(due))
 			}
 		case <-quiet.C:
 			if !o.streaming.Load() {
@@ -142,7 +147,8 @@ func (o *follower) listen() error {
 			if err := o.answered(a); errors.Is(err, errRefused) {
 				return err
 			}
-			snapshot.Reset(max(time.Until(o.snapshotAt), maxBackoff))
+			due = o.snapshotAt
+			snapshot.Reset(max(time.Until(due), maxBackoff))
 		case <-o.ctx.Done():
 			return o.ctx.Err()
 		}

@@ -106,7 +106,8 @@ func TestCache_nothingButTheWholeTokenIsKnown(t *testing.T) {
 	mustVerify(t, v, good)
 	at, end := signatureOf(good), len(good)
 	refused(t, v, other[:signatureOf(other)]+good[at:], verify.ErrSignature)
-	refused(t, v, good[:end-40]+"AAAAAAAA"+good[end-32:], verify.ErrSignature)
+	// Near its beginning: towards the end an ML-DSA signature is often zeros anyway.
+	refused(t, v, good[:at+16]+"AAAAAAAA"+good[at+24:], verify.ErrSignature)
 	refused(t, v, good[:end-1], verify.ErrMalformed)
 	set.sees(t, 3)
 	mustVerify(t, v, good)

@@ -17,6 +17,10 @@ const (
 	shortLife = 5 * time.Second
 	tooShort  = 3
 
+	// partialFor is how soon everything is read again when ends of sessions had to be
+	// left out.
+	partialFor = 20 * time.Second
+
 	reconnectWithin = 500 * time.Millisecond // after a stream that worked: servers restart
 	maxBackoff      = 5 * time.Second
 )
@@ -108,6 +112,13 @@ func (o *follower) backoff() time.Duration {
 	return jitter(min(reconnectWithin<<min(o.failures, 10), maxBackoff))
 }
 
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
 // jitter keeps verifiers apart that a restart of the server brought together.
 func jitter(d time.Duration) time.Duration { return d - rand.N(d/4+1) }
 
@@ -144,7 +155,11 @@ func (o *follower) answered(a answer) error {
 	o.answeredAt = time.Now()
 	o.well(changed, a.age)
 	if a.full {
-		o.snapshotAt = time.Now().Add(jitter(o.c.SnapshotEvery))
+		every := o.c.SnapshotEvery
+		if o.held.Load().isPartial() {
+			every = min(every, partialFor)
+		}
+		o.snapshotAt = time.Now().Add(jitter(every))
 	}
 	return nil
 }
@@ -165,6 +180,10 @@ func (o *follower) take(raw string, asked int64) (changed bool, err error) {
 		return false, fmt.Errorf("%w: %w", errRefused, err)
 	}
 	o.held.Store(next)
+	if next.isPartial() {
+		o.overfull.Store(true)
+		o.snapshotAt = earlier(o.snapshotAt, time.Now().Add(jitter(partialFor)))
+	}
 	if remote, ok := o.c.Keys.(*Remote); ok && namesKey {
 		// The key is refused from now on; its successor may be a new one.
 		remote.refetch()

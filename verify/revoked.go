@@ -169,20 +169,24 @@ func (r *revocations) fit(most int) bool {
 	if spare <= 0 {
 		return true
 	}
-	var sessions []mark
+	sessions := make([]listed, 0, len(r.entries))
 	for m, e := range r.entries {
 		if e.session {
-			sessions = append(sessions, m)
+			sessions = append(sessions, listed{m, e})
 		}
 	}
 	if len(sessions) < spare {
 		return false
 	}
-	slices.SortFunc(sessions, func(a, b mark) int {
-		return cmp.Or(cmp.Compare(r.entries[a].until, r.entries[b].until), cmp.Compare(r.entries[a].seq, r.entries[b].seq))
+	slices.SortFunc(sessions, func(a, b listed) int {
+		if c := cmp.Compare(a.until, b.until); c != 0 {
+			return c
+		}
+		return cmp.Compare(a.seq, b.seq)
 	})
-	for _, m := range sessions[:spare] {
-		delete(r.entries, m)
+	// Some more, or the next entry would ask for all this again.
+	for _, l := range sessions[:min(spare+most/16, len(sessions))] {
+		delete(r.entries, l.mark)
 	}
 	r.partial = true
 	return true

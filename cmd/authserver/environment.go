@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"os/user"
 	"strings"
@@ -72,7 +73,8 @@ func opening(err error) error {
 		return fail(code, err, hint)
 	}
 	var unfit *store.Unfit
-	if errors.As(err, &unfit) || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.EROFS) {
+	var network *net.OpError // which a firewall or a socket of a server that starts may refuse, too
+	if errors.As(err, &unfit) || !errors.As(err, &network) && errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.EROFS) {
 		return fail(exitConfig, err, "authserver config print says where the settings came from")
 	}
 	return fail(exitUnreachable, err, "is the database up, and does AUTHSERVER_DATABASE_URL name it? authserver config print says where the value came from")

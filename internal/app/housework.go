@@ -27,13 +27,13 @@ const (
 func (s *Server) housework() []jobs.Job {
 	c, engine := s.in.Config, s.in.Engine
 	leisurely := jobs.Leisurely(engine.SweepRest())
-	sure := calm{clock: s.ring.Now}
+	calm := newCalm(s.ring.Now)
 	// Where the sweep goes on. It begins anywhere: on nodes that are restarted more
 	// often than a large table is walked, the same rows would always come last.
 	place, turned := refresh.Anywhere, false
 	sweep := func(table string, every time.Duration, pace jobs.Pace, rows func(ctx context.Context) (int, error)) jobs.Job {
 		return jobs.Job{Name: table, Every: every, Do: func(ctx context.Context) (jobs.Pace, error) {
-			if err := errors.Join(s.ring.Ready(), sure.check()); err != nil {
+			if err := errors.Join(s.ring.Ready(), calm.check(smallLeap)); err != nil {
 				return jobs.Done, err
 			}
 			n, err := rows(ctx)
@@ -49,7 +49,7 @@ func (s *Server) housework() []jobs.Job {
 	}
 	return []jobs.Job{
 		{Name: "families", Every: time.Minute, Do: func(ctx context.Context) (jobs.Pace, error) {
-			if err := errors.Join(s.ring.Ready(), sure.check()); err != nil {
+			if err := errors.Join(s.ring.Ready(), calm.check(keepEnded/2)); err != nil {
 				return jobs.Done, err
 			}
 			next, deleted, err := engine.Families().Sweep(ctx, place, sweepBatch, c.Refresh(config.FirstParty), keepEnded)
@@ -90,40 +90,45 @@ func (s *Server) housework() []jobs.Job {
 
 // calm keeps housekeeping from believing a clock that leaps. What a wrong clock lets
 // expire is deleted for good, and to keep it for another hour costs nothing. A clock
-// that is off by less, or against this node's, is found by the ring.
+// of this node alone that is off is found by the ring.
 type calm struct {
 	clock func() time.Time // the store's
 
 	mu      sync.Mutex
-	at      time.Time // of the last look, by this machine's monotonic clock
-	wall    time.Time // and by the store's
-	doubted time.Time // since when
+	at      time.Time     // of the last look, by this machine's monotonic clock
+	wall    time.Time     // and by the store's
+	leapt   time.Duration // how far the store's clock is ahead of where it should be
+	doubted time.Time     // since when
 }
 
-// A leap that takes nothing away is one of less than mostLeap: what has ended is
-// kept for longer.
+// Less than smallLeap is how clocks run; a machine that was suspended for as long
+// wakes up with such a leap, too. After doubtFor a clock that stays there is believed.
 const (
-	mostLeap = 24 * time.Hour
-	doubtFor = time.Hour
+	smallLeap = time.Minute
+	doubtFor  = time.Hour
 )
 
-// check returns an error while the clock has leapt ahead within the last hour and
-// has not come back.
-func (c *calm) check() error {
+// newCalm begins to look at once: a node that never had the lease of a job would
+// otherwise have nothing to compare the first clock with that it sees.
+func newCalm(clock func() time.Time) *calm {
+	return &calm{clock: clock, at: time.Now(), wall: clock().Round(0)}
+}
+
+// check returns an error while the store's clock has leapt ahead by more than that
+// within the last hour and has not come back.
+func (c *calm) check(most time.Duration) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now, wall := time.Now(), c.clock().Round(0)
-	if !c.at.IsZero() {
-		switch leap := wall.Sub(c.wall) - now.Sub(c.at); {
-		case leap > mostLeap:
-			c.doubted = now
-		case leap < -mostLeap:
-			c.doubted = time.Time{}
-		}
+	if leap := wall.Sub(c.wall) - now.Sub(c.at); leap.Abs() > smallLeap {
+		c.leapt, c.doubted = max(0, c.leapt+leap), now
 	}
 	c.at, c.wall = now, wall
-	if !c.doubted.IsZero() && now.Sub(c.doubted) < doubtFor {
-		return fmt.Errorf("the store's clock has leapt ahead, to %s: nothing is deleted by it for %s", wall.UTC().Format(time.RFC3339), doubtFor)
+	if now.Sub(c.doubted) >= doubtFor {
+		c.leapt = 0
 	}
-	return nil
+	if c.leapt <= most {
+		return nil
+	}
+	return fmt.Errorf("the store's clock has leapt ahead by %s, to %s: nothing is deleted by it for %s", c.leapt.Round(time.Second), wall.UTC().Format(time.RFC3339), doubtFor)
 }

@@ -141,6 +141,9 @@ func TestConfig_anEmptySecretFileIsRefused(t *testing.T) {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
+		if _, _, err := read(t, "", []string{"AUTHSERVER_MASTER_KEY_FORMER_FILE=" + path}); err != nil {
+			t.Errorf("no former master key: %v", err)
+		}
 		for _, name := range []string{"AUTHSERVER_DATABASE_URL_FILE", "AUTHSERVER_MASTER_KEY_FILE"} {
 			if _, _, err := read(t, "", []string{name + "=" + path}); err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), path) {
 				t.Errorf("%s names a file that holds %q: %v", name, text, err)

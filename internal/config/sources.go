@@ -152,7 +152,7 @@ func (s *Sources) lookUp(flag string) (value, origin string, err error) {
 				return "", "", fmt.Errorf("%s_FILE: %w", name, err)
 			}
 			value := strings.TrimRight(string(text), "\r\n")
-			if strings.TrimSpace(value) == "" {
+			if strings.TrimSpace(value) == "" && flag != "master-key-former" { // of which there may be none
 				// An empty mount must not make a second installation beside the real one.
 				return "", "", fmt.Errorf("%s_FILE: %s is empty; want the secret in it", name, path)
 			}

@@ -2,7 +2,6 @@ package httpd
 
 import (
 	"errors"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -54,7 +53,7 @@ func (s *Server) feed(_ *wire.Scope, w http.ResponseWriter, r *http.Request) err
 	}
 	h["Content-Type"] = feedType
 	h["Content-Length"] = []string{strconv.Itoa(len(st.JWS))}
-	_, _ = io.WriteString(w, st.JWS) // a client that went away is no news
+	_, _ = w.Write(st.JWS) // a client that went away is no news
 	return nil
 }
 
@@ -179,18 +178,18 @@ func newEventWriter(w http.ResponseWriter) *eventWriter {
 }
 
 func (e *eventWriter) event(st revocation.Statement) (ok bool) {
-	return e.write("id: "+strconv.FormatInt(st.Seq, 10)+"\nevent: revocations\ndata: ", st.JWS, "\n\n")
+	return e.write([]byte("id: "+strconv.FormatInt(st.Seq, 10)+"\nevent: revocations\ndata: "), st.JWS, []byte("\n\n"))
 }
 
-func (e *eventWriter) comment(text string) (ok bool) { return e.write(": ", text, "\n\n") }
+func (e *eventWriter) comment(text string) (ok bool) { return e.write([]byte(": " + text + "\n\n")) }
 
-func (e *eventWriter) write(texts ...string) (ok bool) {
+func (e *eventWriter) write(texts ...[]byte) (ok bool) {
 	// The read deadline would end the request's context although nothing more is
 	// to be read.
 	err := errors.Join(e.control.SetReadDeadline(time.Time{}), e.control.SetWriteDeadline(time.Now().Add(eventPatience)))
 	for _, text := range texts {
 		if err == nil {
-			_, err = io.WriteString(e.w, text)
+			_, err = e.w.Write(text)
 		}
 	}
 	if err == nil {

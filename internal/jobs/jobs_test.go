@@ -229,3 +229,27 @@ func TestRun_noLeaseNoWork(t *testing.T) {
 		}
 	})
 }
+
+// A node on which a job fails lets others have it: what it cannot do, they may.
+func TestRun_aJobThatFailsGoesToAnotherNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		table := newLeases()
+		work := func(err error, done *int) []jobs.Job {
+			return []jobs.Job{{Name: "sweep", Every: time.Minute, Do: func(context.Context) (jobs.Pace, error) {
+				*done++
+				return jobs.Done, err
+			}}}
+		}
+		var broken, sound int
+		go jobs.Run(ctx, table, "a", work(errors.New("a bug of this version"), &broken), &record{})
+		time.Sleep(2 * time.Minute)
+		go jobs.Run(ctx, table, "b", work(nil, &sound), &record{})
+		time.Sleep(10 * time.Minute)
+		stop()
+		synctest.Wait()
+		if broken == 0 || sound < 5 {
+			t.Errorf("the broken node tried %d times, the sound one did it %d times", broken, sound)
+		}
+	})
+}

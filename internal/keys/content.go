@@ -43,15 +43,15 @@ func (r *Ring) read(ctx context.Context) (StoredRing, error) {
 		s.off = s.offset.Abs() - took/2
 		s.content, err = r.unlock(stored)
 	}
-	r.observer.RingRead(took, s.offset, err)
-	if err != nil {
+	if err == nil {
+		r.failure.Store(nil)
+		s.set(began.Add(took).Add(s.offset)) // so that no request has to render it
+		r.current.Store(s)
+	} else {
 		r.failure.Store(&err)
-		return stored, err
 	}
-	r.failure.Store(nil)
-	s.set(began.Add(took).Add(s.offset)) // so that no request has to render it
-	r.current.Store(s)
-	return stored, nil
+	r.observer.RingRead(took, s.offset, err) // who asks Now in there gets this answer's
+	return stored, err
 }
 
 // unlock opens what is new since the last read.

@@ -16,46 +16,28 @@ type Outage struct{ From, Until time.Time }
 // outagesKept bounds the list; older spans matter to no retry window.
 const outagesKept = 32
 
-// Began returns the list with an outage that starts at now, or the same list
-// when one is going on already. A full list loses its shortest span: a store
-// that comes back fails here and answers there for a while, and those flickers
-// must not push the outage itself out.
-func (o Outages) Began(now time.Time) Outages {
-	if n := len(o); n > 0 && o[n-1].Until.IsZero() {
+// Began returns the list with an outage that started at now and goes on.
+func (o Outages) Began(now time.Time) Outages { return o.With(Outage{From: now}) }
+
+// With returns the list with the span in it, as one with those that it touches: Age
+// would subtract twice what is in two. A full list loses its shortest span: a store
+// that comes back fails here and answers there for a while, and those flickers must
+// not push the outage itself out.
+func (o Outages) With(span Outage) Outages {
+	if !span.Until.IsZero() && !span.Until.After(span.From) {
 		return o
 	}
-	next := append(append(make(Outages, 0, len(o)+1), o...), Outage{From: now})
-	if len(next) > outagesKept {
-		next = next.withoutShortest()
-	}
-	return next
-}
-
-// withoutShortest takes the shortest span that is over out of a list of its own.
-func (o Outages) withoutShortest() Outages {
-	shortest := 0
-	for i, out := range o {
-		if !out.Until.IsZero() && out.Until.Sub(out.From) < o[shortest].Until.Sub(o[shortest].From) {
-			shortest = i
-		}
-	}
-	return append(o[:shortest], o[shortest+1:]...)
-}
-
-// With returns the list with that span in it, as one with those that it touches.
-func (o Outages) With(from, until time.Time) Outages {
-	if !until.After(from) {
-		return o
-	}
-	span := Outage{from, until}
 	next := make(Outages, 0, len(o)+1)
+	placed := false
 	for _, out := range o {
 		switch {
 		case !out.Until.IsZero() && out.Until.Before(span.From):
 			next = append(next, out)
 		case !span.Until.IsZero() && out.From.After(span.Until):
-			next = append(next, span)
-			span = out // those after it are apart from it
+			if !placed {
+				next, placed = append(next, span), true
+			}
+			next = append(next, out)
 		default:
 			if out.From.Before(span.From) {
 				span.From = out.From
@@ -65,23 +47,35 @@ func (o Outages) With(from, until time.Time) Outages {
 			}
 		}
 	}
-	next = append(next, span)
-	if len(next) > outagesKept {
-		next = next.withoutShortest()
+	if !placed {
+		next = append(next, span)
 	}
-	return next
+	if len(next) <= outagesKept {
+		return next
+	}
+	shortest := 0
+	for i, out := range next {
+		if !out.Until.IsZero() && out.Until.Sub(out.From) < next[shortest].Until.Sub(next[shortest].From) {
+			shortest = i
+		}
+	}
+	return append(next[:shortest], next[shortest+1:]...)
 }
 
-// resumed returns the list with an outage going on that began at from: its last
-// one again, if that is the one, or another.
-func (o Outages) resumed(from time.Time) Outages {
-	n := len(o)
-	if n == 0 || from.Before(o[n-1].From) || from.After(o[n-1].Until) {
-		return o.Began(from)
+// cut returns what of the list is before now: a clock that was set back has spans
+// ahead of it in which it has not been.
+func (o Outages) cut(now time.Time) Outages {
+	next := make(Outages, 0, len(o))
+	for _, out := range o {
+		if !out.From.Before(now) {
+			continue
+		}
+		if out.Until.After(now) {
+			out.Until = now
+		}
+		next = append(next, out)
 	}
-	again := append(make(Outages, 0, n), o...)
-	again[n-1].Until = time.Time{}
-	return again
+	return next
 }
 
 // Over returns the list with its last outage closed at now, or the same list
@@ -123,9 +117,9 @@ func (o Outages) Age(born, now time.Time) time.Duration {
 // those.
 const quietFor = 5 * time.Second
 
-// slowAnswer is from when on the time in which the store thought about an answer,
-// or in which this node did not run, counts as an outage: a client that gives up
-// meanwhile repeats its request, and is not late because of that.
+// slowAnswer is from when on the time in which the store thought about an answer
+// counts as an outage: a client that gives up meanwhile repeats its request, and is
+// not late because of that.
 const slowAnswer = 5 * time.Second
 
 // watch is what one node has seen of outages. The ordinary case, an answer
@@ -135,10 +129,12 @@ type watch struct {
 
 	// unanswered: no refresh got through since the last failure.
 	unanswered atomic.Bool
+	// answeredAt is when the store gave its last answer, in nanoseconds since 1970.
+	answeredAt atomic.Int64
 
 	mu   sync.Mutex
 	from time.Time // the first failure of the last outage
-	last time.Time // the last failure
+	last time.Time // the last failure, or the end of the last standstill
 }
 
 // patience is how long a client that backs off may be silent while it waits
@@ -165,7 +161,7 @@ func (w *watch) failed(now time.Time) {
 		w.from = now
 	}
 	w.last = now
-	next := w.seen().resumed(w.from)
+	next := w.seen().Began(w.from)
 	w.list.Store(&next)
 }
 
@@ -194,15 +190,45 @@ func (w *watch) quiet(now time.Time) {
 	}
 }
 
-// stalled notes a span in which the store or this node stood still. Shorter ones
-// than slowAnswer are no news.
-func (w *watch) stalled(from, until time.Time) {
-	if until.Sub(from) < slowAnswer {
-		return
+// took notes how long the store thought about an answer, or until it was given up.
+// As long as others were answered meanwhile it was no standstill.
+func (w *watch) took(from, until time.Time, err error) {
+	if at := time.Unix(0, w.answeredAt.Load()); at.After(from) {
+		from = at
 	}
+	if err == nil {
+		w.answeredAt.Store(until.UnixNano())
+	}
+	if until.Sub(from) >= slowAnswer {
+		w.stalled(from, until)
+	}
+}
+
+// stalled notes a span in which the store or this node stood still.
+func (w *watch) stalled(from, until time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	next := w.seen().With(from, until)
+	if w.last.Before(until) {
+		w.last = until // quiet does not end an outage before that
+	}
+	next := w.seen().With(Outage{from, until})
+	w.list.Store(&next)
+}
+
+// setBack forgets what is ahead of a clock that was set back.
+func (w *watch) setBack(now time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.last.After(now) {
+		w.last = now
+	}
+	if w.from.After(now) {
+		w.from = now
+	}
+	if w.answeredAt.Load() > now.UnixNano() {
+		w.answeredAt.Store(now.UnixNano())
+	}
+	next := w.seen().cut(now)
 	w.list.Store(&next)
 }
 

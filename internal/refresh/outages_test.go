@@ -1,6 +1,7 @@
 package refresh
 
 import (
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -104,11 +105,16 @@ func TestOutages_withASpanStayApart(t *testing.T) {
 		{"touching", some, minute, 3 * minute, Outages{span(0, 4*minute)}},
 		{"inside", some, second, 2 * second, some},
 		{"into one that goes on", Outages{span(0, minute), goingOn(3 * minute)}, 2 * minute, 4 * minute, Outages{span(0, minute), goingOn(2 * minute)}},
+		{"one that goes on, among others", some, 30 * second, 0, Outages{goingOn(0)}},
 		{"before one that goes on", Outages{goingOn(3 * minute)}, minute, 2 * minute, Outages{span(minute, 2*minute), goingOn(3 * minute)}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			before := append(Outages{}, c.outages...)
-			if diff := cmp.Diff(c.want, c.outages.With(born.Add(c.from), born.Add(c.until))); diff != "" {
+			added := span(c.from, c.until)
+			if c.name == "one that goes on, among others" {
+				added.Until = time.Time{}
+			}
+			if diff := cmp.Diff(c.want, c.outages.With(added)); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
 			if !cmp.Equal(before, append(Outages{}, c.outages...)) {
@@ -134,5 +140,104 @@ func TestStoreHeard_aGapIsAnOutage(t *testing.T) {
 	r.StoreHeard(nil)
 	if diff := cmp.Diff(Outages{span(2*second, 3*second+5*minute)}, r.outages.seen()); diff != "" {
 		t.Errorf("outages (-want +got)\n%s", diff)
+	}
+}
+
+// Whatever comes in whatever order, the spans are in order and apart, so that Age
+// subtracts no time twice.
+func TestWatch_spansAreInOrderAndApart(t *testing.T) {
+	for seed := range uint64(300) {
+		draw := rand.New(rand.NewPCG(seed, 7))
+		now := born
+		clock := func() time.Time { return now }
+		var w watch
+		for step := range 200 {
+			before := now
+			now = now.Add(time.Duration(draw.Int64N(int64(40 * second))))
+			did := ""
+			switch draw.IntN(6) {
+			case 0, 1:
+				did = "failed"
+				w.failed(now)
+			case 2:
+				did = "answered"
+				w.took(before, now, nil)
+				w.answered(clock)
+			case 3:
+				did = "quiet"
+				w.quiet(now)
+			case 4:
+				did = "given up"
+				w.took(before, now, errUnanswered)
+			case 5:
+				did = "stalled"
+				w.stalled(now.Add(-time.Duration(draw.Int64N(int64(minute)))), now)
+			}
+			list, sum := w.seen(), time.Duration(0)
+			for i, o := range list {
+				last := i == len(list)-1
+				switch {
+				case o.Until.IsZero() && !last, !o.Until.IsZero() && !o.Until.After(o.From), !last && !o.Until.Before(list[i+1].From):
+					t.Fatalf("seed %d, step %d, %s: %v", seed, step, did, list)
+				case o.Until.IsZero():
+					sum += now.Sub(o.From)
+				default:
+					sum += o.Until.Sub(o.From)
+				}
+			}
+			if long := now.Sub(born) + minute; sum > long || len(list) > outagesKept {
+				t.Fatalf("seed %d, step %d, %s: %d outages that took %s of %s", seed, step, did, len(list), sum, long)
+			}
+		}
+	}
+}
+
+// What a node notes when it wakes up must outlive the same call: the failure before
+// the pause is long ago by then.
+func TestStoreHeard_aGapAfterAFailure(t *testing.T) {
+	now := born
+	r, _ := rotator(t, &scripted{})
+	r.clock = func() time.Time { return now }
+	r.outages.failed(now)
+	now = now.Add(second)
+	r.StoreHeard(nil)
+	now = now.Add(5 * minute)
+	r.StoreHeard(nil)
+	now = now.Add(quietFor)
+	r.StoreHeard(nil)
+	if diff := cmp.Diff(Outages{span(0, second+5*minute)}, r.outages.seen()); diff != "" {
+		t.Errorf("outages (-want +got)\n%s", diff)
+	}
+}
+
+// A clock that leaps ahead and comes back must not leave an outage ahead of it, in
+// which every predecessor would be answered for a year.
+func TestStoreHeard_aClockThatComesBack(t *testing.T) {
+	now := born
+	r, _ := rotator(t, &scripted{})
+	r.clock = func() time.Time { return now }
+	r.StoreHeard(nil)
+	now = born.Add(365 * 24 * time.Hour)
+	r.StoreHeard(nil)
+	if age := r.outages.seen().Age(born.Add(-second), now); age != second {
+		t.Errorf("after the leap a head is %s old, want 1s", age)
+	}
+	now = born.Add(2 * second)
+	r.StoreHeard(nil)
+	now = born.Add(time.Hour)
+	if age := r.outages.seen().Age(born.Add(2*second), now); age != time.Hour-2*second {
+		t.Errorf("an hour after it came back a head is %s old", age)
+	}
+}
+
+// A batch that is lost on a dead connection is no standstill while others fly.
+func TestWatch_aSlowAnswerBesideOthersIsNoOutage(t *testing.T) {
+	var w watch
+	for at := range 15 {
+		w.took(born.Add(time.Duration(at)*second), born.Add(time.Duration(at+1)*second), nil)
+	}
+	w.took(born, born.Add(15*second), errUnanswered)
+	if o := w.seen(); len(o) > 0 {
+		t.Errorf("outages %v", o)
 	}
 }

@@ -17,8 +17,9 @@ const queueBound = 4096
 // given up as unknown. The statement itself is never cancelled.
 const batchPatience = 15 * time.Second
 
-// errUnanswered says that a batch was still under way when its members had waited
-// for batchPatience. What became of it is unknown.
+// errUnanswered says that a member has waited for batchPatience, for the batch it is
+// in, which is then unknown, or for its turn. It is no news of an outage: the one who
+// sent the batch brings that.
 var errUnanswered = fmt.Errorf("the store has not answered in %s", batchPatience)
 
 var errQueueFull = fmt.Errorf("refresh queue is full (%d waiting)", queueBound)
@@ -36,7 +37,7 @@ type queue struct {
 	limits   BatchLimits
 	observer Observer
 	clock    func() time.Time
-	stalled  func(from, until time.Time) // told how long each batch took, by that clock
+	took     func(from, until time.Time, err error) // told of each batch, by that clock
 
 	mu      sync.Mutex
 	flying  int
@@ -155,7 +156,7 @@ func (q *queue) fly(flight []*seat) {
 	begun, from := time.Now(), q.clock()
 	outcomes, err := q.store.RotateBatch(ctx, calls)
 	q.observer.BatchDone(len(calls), time.Since(begun), err)
-	q.stalled(from, q.clock()) // before anybody is woken, or judged who came behind
+	q.took(from, q.clock(), err) // before anybody is woken, or judged who came behind
 	decided = true
 	if errors.Is(err, ErrRefused) {
 		members = flight // those set aside are of the same families: as suspect

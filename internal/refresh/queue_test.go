@@ -257,19 +257,24 @@ func TestShunned_isBoundedAndForgets(t *testing.T) {
 	var s shunned
 	family := func(n int) (f [16]byte) { f[0], f[1] = byte(n), byte(n>>8); return f }
 	for n := range shunnedBound + 10 {
-		s.add(family(n), born)
+		s.add(family(n), born, born)
 	}
-	if len(s.until) != shunnedBound {
-		t.Errorf("%d families shunned, want at most %d", len(s.until), shunnedBound)
+	if len(s.by) != shunnedBound {
+		t.Errorf("%d families shunned, want at most %d", len(s.by), shunnedBound)
 	}
 	if !s.has(family(0), born.Add(shunFor)) || s.has(family(shunnedBound+5), born) {
 		t.Error("the bound pushed an old one out, or let a new one in")
 	}
-	s.add(family(5000), born.Add(shunFor+1))
-	if len(s.until) != 1 || !s.has(family(5000), born.Add(shunFor+1)) || s.has(family(0), born.Add(shunFor+1)) {
-		t.Errorf("%d shunned when all but one are over", len(s.until))
+	s.add(family(5000), born.Add(shunFor), born.Add(shunFor+1))
+	if len(s.by) != 1 || !s.has(family(5000), born.Add(shunFor+1)) || s.has(family(0), born.Add(shunFor+1)) {
+		t.Errorf("%d shunned when all but one are over", len(s.by))
 	}
-	if s.has(family(5000), born.Add(time.Hour)) || len(s.until) != 0 {
+	again := born.Add(shunFor + patience)
+	s.add(family(5000), again, again.Add(second))
+	if got, ok := s.locked(family(5000), again.Add(patience)); !ok || got != (Outage{born.Add(shunFor), again.Add(second)}) {
+		t.Errorf("found locked twice: %v, %t; want it taken for one span", got, ok)
+	}
+	if _, ok := s.locked(family(5000), born.Add(time.Hour)); ok || s.has(family(5000), born.Add(time.Hour)) || len(s.by) != 0 {
 		t.Error("one that is over is still there after it was asked for")
 	}
 }
@@ -489,4 +494,49 @@ func TestQueue_nobodyWaitsForeverBehindADisk(t *testing.T) {
 			t.Errorf("batches (-want +got)\n%s", diff)
 		}
 	})
+}
+
+// On Postgres a commit that hangs holds the row of its family, and nothing else: the
+// node goes on, and only this client is told to come back.
+func TestRedeem_aRetryThatFoundTheRowLockedIsNotLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begun := time.Now()
+		s := &scripted{limits: BatchLimits{Size: 64, InFlight: 2}, batch: undecided}
+		r, _ := rotator(t, s)
+		r.clock = func() time.Time { return born.Add(time.Since(begun)) }
+		outcomes, err := rotates(t.Context(), []Call{{Policy: strict(), Attempt: attemptOf(t, r, holding(1))}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		committed := &outcomes[0].Next // dated from the beginning
+		s.redeem = func(_ context.Context, c Call, wait time.Duration) (Outcome, error) {
+			if time.Since(begun) < 120*time.Second {
+				time.Sleep(wait)
+				return Outcome{}, ErrLocked
+			}
+			return Judge(committed, c.Attempt, r.clock(), c.Policy), nil
+		}
+		for _, at := range []time.Duration{17, 40, 75, 110} {
+			time.Sleep(time.Until(begun.Add(at * time.Second)))
+			if _, err := r.Redeem(t.Context(), holding(1)); !fault.Is(err, fault.Unavailable) {
+				t.Fatalf("after %d s: %v; want trouble", at, err)
+			}
+		}
+		time.Sleep(time.Until(begun.Add(125 * time.Second)))
+		if got, err := r.Redeem(t.Context(), holding(1)); err != nil || got.Verdict != Replayed {
+			t.Errorf("the retry: %s (%s), %v; want replayed", got.Verdict, got.Reason, err)
+		}
+		if o := r.outages.seen(); len(o) > 0 {
+			t.Errorf("for the other families there were the outages %v", o)
+		}
+	})
+}
+
+func attemptOf(t *testing.T, r *Rotator, p Presentation) Attempt {
+	t.Helper()
+	_, c, err := r.admit(t.Context(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.Attempt
 }

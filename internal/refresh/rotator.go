@@ -89,7 +89,7 @@ func NewRotator(store Store, roots Roots, policy func(client string) Policy, clo
 		suspects: limit.NewGate(suspectsAtOnce, queueBound),
 		pace:     limit.NewPace[id.Family](familyRate, familyBurst),
 	}
-	r.queue = queue{store: store, limits: store.BatchLimits(), observer: observer, clock: r.wall, stalled: r.outages.stalled}
+	r.queue = queue{store: store, limits: store.BatchLimits(), observer: observer, clock: r.wall, took: r.outages.took}
 	return r
 }
 
@@ -200,15 +200,30 @@ func (r *Rotator) judgeAlone(c Call, gate *limit.Gate) (Outcome, error) {
 		return Outcome{}, fmt.Errorf("%w: %w", errQueueFull, err)
 	}
 	defer leave()
-	// The batch before may have shown that the store stood still.
-	c.Policy.Outages = r.outages.seen()
+	// More is known now than when the request came.
+	c.Policy.Outages = r.outagesOf(c.Attempt.Family)
 	from := r.wall()
 	out, err := r.store.Redeem(ctx, c, lockPatience)
-	r.outages.stalled(from, r.wall())
+	until := r.wall()
 	if errors.Is(err, ErrLocked) {
-		r.shunned.add(c.Attempt.Family, r.clock())
+		r.shunned.add(c.Attempt.Family, from, until)
+		return out, err
 	}
+	r.outages.took(from, until, err)
 	return out, err
+}
+
+// outagesOf returns the outages as a family has felt them.
+func (r *Rotator) outagesOf(f id.Family) Outages {
+	now := r.wall()
+	if last := r.heard.Load(); last != 0 { // the node has woken up, and this is the first to notice
+		r.noticeGap(time.Unix(0, last), now)
+	}
+	list := r.outages.seen()
+	if span, ok := r.shunned.locked(f, now); ok {
+		list = list.With(span)
+	}
+	return list
 }
 
 // noteAnswer keeps the spans in which the store gave no answer. A locked row
@@ -217,7 +232,7 @@ func (r *Rotator) noteAnswer(err error) {
 	switch {
 	case err == nil, errors.Is(err, ErrStaleKeys):
 		r.outages.answered(r.clock)
-	case !errors.Is(err, ErrLocked) && !errors.Is(err, errQueueFull):
+	case !errors.Is(err, ErrLocked) && !errors.Is(err, errQueueFull) && !errors.Is(err, errUnanswered):
 		r.outages.failed(r.clock())
 	}
 }
@@ -230,14 +245,26 @@ func (r *Rotator) noteAnswer(err error) {
 func (r *Rotator) StoreHeard(err error) {
 	now := r.wall()
 	if last := r.heard.Swap(now.UnixNano()); last != 0 {
-		if since := time.Unix(0, last); now.Sub(since) > 3*slowAnswer {
-			r.outages.stalled(since, now)
-		}
+		r.noticeGap(time.Unix(0, last), now)
 	}
 	if err != nil {
 		r.outages.failed(r.clock())
 	} else {
 		r.outages.quiet(r.clock())
+	}
+}
+
+// longestPulse is how long the calls of StoreHeard may be apart on a node that runs:
+// the ring asks every second, and gives up on an answer after a few.
+const longestPulse = 15 * time.Second
+
+// noticeGap looks at the time since the store was asked last.
+func (r *Rotator) noticeGap(last, now time.Time) {
+	switch {
+	case now.Before(last):
+		r.outages.setBack(now)
+	case now.Sub(last) > longestPulse:
+		r.outages.stalled(last, now)
 	}
 }
 

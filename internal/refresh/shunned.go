@@ -16,35 +16,48 @@ const shunnedBound = 1024
 
 // shunned is the set of families that are judged alone for a while.
 type shunned struct {
-	mu    sync.Mutex
-	until map[id.Family]time.Time
+	mu sync.Mutex
+	by map[id.Family]Outage // when its row was found locked first and last, without a pause
 }
 
 func (s *shunned) has(f id.Family, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	until, ok := s.until[f]
-	if ok && now.After(until) {
-		delete(s.until, f)
-		return false
-	}
-	return ok
+	locked, ok := s.by[f]
+	return ok && now.Sub(locked.Until) <= shunFor
 }
 
-func (s *shunned) add(f id.Family, now time.Time) {
+// add notes that the row of f was locked from until now, in vain waited for.
+func (s *shunned) add(f id.Family, from, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.until == nil {
-		s.until = make(map[id.Family]time.Time)
+	if s.by == nil {
+		s.by = make(map[id.Family]Outage)
 	}
-	if len(s.until) >= shunnedBound {
-		for old, until := range s.until {
-			if now.After(until) {
-				delete(s.until, old)
+	if locked, ok := s.by[f]; ok && from.Sub(locked.Until) <= patience {
+		from = locked.From
+	} else if len(s.by) >= shunnedBound {
+		for old, locked := range s.by {
+			if now.Sub(locked.Until) > shunFor {
+				delete(s.by, old)
 			}
 		}
 	}
-	if len(s.until) < shunnedBound {
-		s.until[f] = now.Add(shunFor)
+	if _, ok := s.by[f]; ok || len(s.by) < shunnedBound {
+		s.by[f] = Outage{from, now}
 	}
+}
+
+// locked returns the span in which the row of f was locked until lately: an outage
+// for this family alone. A commit that hangs on a standby or a disk holds the row
+// until it is visible, and dates the head from when it began.
+func (s *shunned) locked(f id.Family, now time.Time) (span Outage, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	span, ok = s.by[f]
+	if ok && now.Sub(span.Until) > patience {
+		delete(s.by, f)
+		return Outage{}, false
+	}
+	return span, ok
 }

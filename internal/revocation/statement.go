@@ -36,7 +36,7 @@ type Claims struct {
 
 // Statement is a signed part of the feed.
 type Statement struct {
-	JWS  string // compact
+	JWS  []byte // compact; every reader gets these bytes, so nobody may change them
 	Seq  int64  // the newest number that it covers
 	ETag string // weak; the same on all nodes that hold the same entries
 }
@@ -51,28 +51,28 @@ type Signing interface {
 }
 
 // sign returns claims as a compact JWS of the given type. Errors are trouble.
-func sign(with Signing, typ string, claims any) (string, error) {
+func sign(with Signing, typ string, claims any) ([]byte, error) {
 	kid, method, key, err := with.Herald()
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	header, err := json.Marshal(map[string]string{"alg": method.Alg(), "kid": kid, "typ": typ})
 	if err != nil {
-		return "", fmt.Errorf("spell the header of a %s: %w", typ, err)
+		return nil, fmt.Errorf("spell the header of a %s: %w", typ, err)
 	}
 	payload, err := json.Marshal(claims)
 	if err != nil {
-		return "", fmt.Errorf("spell a %s: %w", typ, err)
+		return nil, fmt.Errorf("spell a %s: %w", typ, err)
 	}
 	text := base64.RawURLEncoding.AppendEncode(nil, header)
 	text = append(text, '.')
 	text = base64.RawURLEncoding.AppendEncode(text, payload)
 	signature, err := method.Sign(string(text), key)
 	if err != nil {
-		return "", fault.Trouble(fmt.Errorf("sign a %s with %s: %w", typ, kid, err))
+		return nil, fault.Trouble(fmt.Errorf("sign a %s with %s: %w", typ, kid, err))
 	}
 	text = append(text, '.')
-	return string(base64.RawURLEncoding.AppendEncode(text, signature)), nil
+	return base64.RawURLEncoding.AppendEncode(text, signature), nil
 }
 
 // etag names what a statement tells, whoever signed it and when.

@@ -69,7 +69,7 @@ type StatusList struct {
 
 // SignedList is a list as it is published.
 type SignedList struct {
-	JWS  string
+	JWS  []byte // as of a statement
 	ETag string // weak, as of a statement
 }
 

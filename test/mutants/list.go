@@ -50,12 +50,12 @@ var mutants = []mutant{
 	},
 	{
 		"the time that a commit took counts against the window", "internal/refresh/queue.go",
-		"q.stalled(from, q.clock())", "_ = from",
+		"q.took(from, q.clock(), err)", "_ = from",
 		"./internal/refresh", "TestRedeem_aRetryThatWaitedForACommitIsNotLate",
 	},
 	{
 		"what is known of outages when a request comes, and not when it is judged", "internal/refresh/rotator.go",
-		"\tc.Policy.Outages = r.outages.seen()\n", "",
+		"\tc.Policy.Outages = r.outagesOf(c.Attempt.Family)\n", "",
 		"./internal/refresh", "TestRedeem_aRetryThatWaitedForACommitIsNotLate",
 	},
 	{

@@ -2,7 +2,6 @@ package wire
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -88,17 +87,6 @@ func (a *Answer) Write(b []byte) (int, error) {
 		a.Status = http.StatusOK
 	}
 	n, err := a.ResponseWriter.Write(b)
-	a.Bytes += int64(n)
-	return n, err
-}
-
-// WriteString implements io.StringWriter: many readers are given one long string, and
-// none of them a copy.
-func (a *Answer) WriteString(s string) (int, error) {
-	if a.Status == 0 {
-		a.Status = http.StatusOK
-	}
-	n, err := io.WriteString(a.ResponseWriter, s)
 	a.Bytes += int64(n)
 	return n, err
 }

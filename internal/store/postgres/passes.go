@@ -159,8 +159,12 @@ func (s Sessions) EndBelowFloor(ctx context.Context, limit int) (ended int, err 
 	s.db.passes.under(floor)
 	ended, err = s.endPass(ctx, endBelowFloor, below, limit,
 		ending{reason: refresh.EndedByFloor, actor: audit.BySystem, covered: true})
-	if err != nil || ended > 0 || now.Sub(floor) < session.FloorSettles {
+	if err != nil {
+		s.db.passes.under(time.Time{}) // the next one begins anew: it may be much later
 		return ended, err
+	}
+	if ended > 0 || now.Sub(floor) < session.FloorSettles {
+		return ended, nil
 	}
 	return 0, s.db.write(ctx, "session.floor_swept", func(ctx context.Context, tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, `-- name: session.floor_swept

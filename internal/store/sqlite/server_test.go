@@ -360,6 +360,46 @@ func TestRotateBatch_aRowThatCannotBeReadHarmsNobodyElse(t *testing.T) {
 	}
 }
 
+// Once nothing is left below a floor, nobody reads the whole table for it again.
+func TestEndBelowFloor_readsTheTableOnceForEachFloor(t *testing.T) {
+	path := file(t)
+	db := open(t, sqlite.Options{Path: path, Server: true})
+	all := families(t, db, 3)
+	raw, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	below := func(floor time.Duration, want int) {
+		t.Helper()
+		if _, err := db.Sessions().RaiseFloor(t.Context(), time.Now().Add(-floor), "operator:x", "floor"); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := db.Sessions().EndBelowFloor(t.Context(), 7); n != want || err != nil {
+			t.Errorf("below a floor %s ago ended %d, %v; want %d", floor, n, err, want)
+		}
+	}
+	below(3*time.Hour, 0)
+	if _, err := raw.Exec(`UPDATE families SET born_at = born_at - ? WHERE id = ?`, (2 * time.Hour).Microseconds(), all[0].ID[:]); err != nil {
+		t.Fatal(err)
+	}
+	hourAgo := time.Now().Add(-time.Hour).UnixMicro()
+	if _, err := raw.Exec(`UPDATE server_state SET floor = ?, floor_swept = ?`, hourAgo, hourAgo); err != nil {
+		t.Fatal(err)
+	}
+	below(time.Hour, 0)
+	below(30*time.Minute, 1)
+	below(30*time.Minute, 0)
+	var swept bool
+	if err := raw.QueryRow(`SELECT floor = floor_swept FROM server_state`).Scan(&swept); err != nil || !swept {
+		t.Errorf("the last floor counts as swept: %t, %v", swept, err)
+	}
+	below(time.Minute, 0) // so young that somebody may still be born below it
+	if err := raw.QueryRow(`SELECT floor = floor_swept FROM server_state`).Scan(&swept); err != nil || swept {
+		t.Errorf("a floor of a minute ago counts as swept: %t, %v", swept, err)
+	}
+}
+
 func TestWrite_aRequestThatGoesAwayTearsNothing(t *testing.T) {
 	db := open(t, sqlite.Options{Path: file(t), Server: true})
 	gone, cancel := context.WithCancel(t.Context())
