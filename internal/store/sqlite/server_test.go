@@ -364,6 +364,9 @@ func TestRotateBatch_aRowThatCannotBeReadHarmsNobodyElse(t *testing.T) {
 func TestEndBelowFloor_readsTheTableOnceForEachFloor(t *testing.T) {
 	path := file(t)
 	db := open(t, sqlite.Options{Path: path, Server: true})
+	if _, err := db.Founding().Found(t.Context(), store.Facts{Issuer: "https://auth.example.com", MasterID: [8]byte{1}}); err != nil {
+		t.Fatal(err)
+	}
 	all := families(t, db, 3)
 	raw, err := sql.Open("sqlite", path)
 	if err != nil {
@@ -387,7 +390,9 @@ func TestEndBelowFloor_readsTheTableOnceForEachFloor(t *testing.T) {
 	if _, err := raw.Exec(`UPDATE server_state SET floor = ?, floor_swept = ?`, hourAgo, hourAgo); err != nil {
 		t.Fatal(err)
 	}
-	below(time.Hour, 0)
+	if n, err := db.Sessions().EndBelowFloor(t.Context(), 7); n != 0 || err != nil {
+		t.Errorf("below a floor that was swept ended %d, %v; want that nobody looks", n, err)
+	}
 	below(30*time.Minute, 1)
 	below(30*time.Minute, 0)
 	var swept bool
