@@ -3,7 +3,6 @@ package postgres
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -25,24 +24,32 @@ func (db *DB) SweepRest() int { return 4 }
 // sweepPages is how many pages of the table one Sweep looks at.
 const sweepPages = 64
 
-// sweepLook chooses, and sweepBury deletes, dead families between two rows. A scan
-// of a range of rows goes through it in order; to ask for the order would make
-// PostgreSQL read the whole range before it takes the first hundred.
+// sweepLook chooses dead families between two rows, and sweepBury deletes those that
+// are still there, dead and free. A scan of a range of rows goes through it in order;
+// to ask for the order would make PostgreSQL read the whole range before it takes the
+// first few. sweepSessions deletes the sessions that this leaves empty.
+//
+// The order of the locks is that of every end, families before sessions; nobody's
+// family is waited for, so that the order in which they are taken closes no circle.
 const (
-	sweepDead = `COALESCE(f.ended_at, least(f.absolute_end, f.used_at + least(f.idle_ttl, $3::interval)))
-				< COALESCE($4::timestamptz, now()) - $5::interval`
+	sweepDead = `COALESCE(f.ended_at, least(f.absolute_end, f.used_at + least(f.idle_ttl, $1::interval)))
+				< COALESCE($2::timestamptz, now()) - $3::interval`
 	sweepLook = `-- name: refresh.sweep_look
-		SELECT f.ctid FROM families f
-		WHERE f.ctid > $1 AND f.ctid < $2
+		SELECT f.ctid, f.session_id FROM families f
+		WHERE f.ctid > $4 AND f.ctid < $5
 			AND ` + sweepDead + `
 		LIMIT $6`
 	sweepBury = `-- name: refresh.sweep_families
 		DELETE FROM families WHERE ctid = ANY (ARRAY (
 			SELECT f.ctid FROM families f
-			WHERE f.ctid > $1 AND f.ctid <= $2
+			WHERE f.ctid = ANY ($4::tid[])
 				AND ` + sweepDead + `
-			FOR UPDATE SKIP LOCKED))
-		RETURNING session_id`
+			FOR UPDATE SKIP LOCKED))`
+	sweepSessions = `-- name: refresh.sweep_sessions
+		DELETE FROM sessions WHERE id IN (
+			SELECT s.id FROM sessions s
+			WHERE s.id = ANY ($1::uuid[]) AND NOT EXISTS (SELECT FROM families f WHERE f.session_id = s.id)
+			ORDER BY s.id FOR UPDATE)`
 )
 
 // Sweep implements refresh.Store. A place is a block and the number of a row in
@@ -50,6 +57,7 @@ const (
 func (s Families) Sweep(ctx context.Context, from refresh.Place, limit int, p refresh.Policy, keep time.Duration) (next refresh.Place, deleted int, err error) {
 	var begin, end pgtype.TID
 	var dead []pgtype.TID
+	var sessions [][16]byte
 	err = s.db.read(ctx, "refresh.sweep_look", func(ctx context.Context, c *pgxpool.Conn) error {
 		var pages int64
 		err := c.QueryRow(ctx, `-- name: refresh.sweep_size
@@ -62,11 +70,17 @@ func (s Families) Sweep(ctx context.Context, from refresh.Place, limit int, p re
 		if next = placeOf(end); int64(end.BlockNumber) >= pages {
 			next = refresh.Edge
 		}
-		rows, err := c.Query(ctx, sweepLook, begin, end, p.IdleTTL, s.db.clock(), keep, limit)
+		rows, err := c.Query(ctx, sweepLook, p.IdleTTL, s.db.clock(), keep, begin, end, limit)
 		if err != nil {
 			return err
 		}
-		dead, err = pgx.CollectRows(rows, pgx.RowTo[pgtype.TID])
+		dead, sessions = nil, nil
+		var row pgtype.TID
+		var session [16]byte
+		_, err = pgx.ForEachRow(rows, []any{&row, &session}, func() error {
+			dead, sessions = append(dead, row), append(sessions, session)
+			return nil
+		})
 		return err
 	})
 	if err != nil {
@@ -79,9 +93,18 @@ func (s Families) Sweep(ctx context.Context, from refresh.Place, limit int, p re
 	if len(dead) == limit {
 		next = placeOf(last)
 	}
-	err = s.db.write(ctx, "refresh.sweep", func(ctx context.Context, tx pgx.Tx) error {
-		deleted, err = s.bury(ctx, tx, begin, last, p, keep)
-		return err
+	err = s.db.transact(ctx, "refresh.sweep", lockPatience, transaction{
+		first: func(b *pgx.Batch) {
+			// What a crash brings back is swept again.
+			b.Queue(`-- name: refresh.sweep_no_hurry
+				SELECT set_config('synchronous_commit', 'off', true)`)
+			b.Queue(sweepBury, p.IdleTTL, s.db.clock(), keep, dead).Exec(count(&deleted))
+		},
+		act: func(context.Context, pgx.Tx) (*pgx.Batch, error) {
+			last := new(pgx.Batch)
+			last.Queue(sweepSessions, sessions)
+			return last, nil
+		},
 	})
 	if err != nil {
 		return next, 0, err
@@ -99,28 +122,4 @@ func tidOf(p refresh.Place, pages int64) pgtype.TID {
 		p = refresh.Place(rand.Int64N(max(pages, 1))) << 16
 	}
 	return pgtype.TID{BlockNumber: uint32(p >> 16), OffsetNumber: uint16(p), Valid: true}
-}
-
-// bury deletes the families after one row and up to another that are dead and
-// free, and the sessions they leave empty, families before sessions as every end
-// does. It waits for nobody's family, so that the order in which it takes them
-// can close no circle.
-func (s Families) bury(ctx context.Context, tx pgx.Tx, after, upTo pgtype.TID, p refresh.Policy, keep time.Duration) (deleted int, err error) {
-	rows, err := tx.Query(ctx, sweepBury, after, upTo, p.IdleTTL, s.db.clock(), keep)
-	if err != nil {
-		return 0, err
-	}
-	sessions, err := pgx.CollectRows(rows, pgx.RowTo[[16]byte])
-	if err != nil {
-		return 0, err
-	}
-	_, err = tx.Exec(ctx, `-- name: refresh.sweep_sessions
-		DELETE FROM sessions WHERE id IN (
-			SELECT s.id FROM sessions s
-			WHERE s.id = ANY ($1::uuid[]) AND NOT EXISTS (SELECT FROM families f WHERE f.session_id = s.id)
-			ORDER BY s.id FOR UPDATE)`, sessions)
-	if err != nil {
-		return 0, fmt.Errorf("sweep empty sessions: %w", err)
-	}
-	return len(sessions), nil
 }
