@@ -36,7 +36,7 @@ func markOf(kind, subject string) mark {
 type revocation struct {
 	seq              int64
 	key              bool
-	session          bool // or a grant of one: of which there may be many
+	session          bool  // or a grant of one: of which there may be many
 	notBefore, until int64 // seconds since 1970
 }
 
