@@ -112,13 +112,6 @@ func (o *follower) backoff() time.Duration {
 	return jitter(min(reconnectWithin<<min(o.failures, 10), maxBackoff))
 }
 
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
-}
-
 // jitter keeps verifiers apart that a restart of the server brought together.
 func jitter(d time.Duration) time.Duration { return d - rand.N(d/4+1) }
 
@@ -155,11 +148,8 @@ func (o *follower) answered(a answer) error {
 	o.answeredAt = time.Now()
 	o.well(changed, a.age)
 	if a.full {
-		every := o.c.SnapshotEvery
-		if o.held.Load().isPartial() {
-			every = min(every, partialFor)
-		}
-		o.snapshotAt = time.Now().Add(jitter(every))
+		o.snapshotAt = time.Now().Add(jitter(o.c.SnapshotEvery))
+		o.mindPartial()
 	}
 	return nil
 }
@@ -180,10 +170,7 @@ func (o *follower) take(raw string, asked int64) (changed bool, err error) {
 		return false, fmt.Errorf("%w: %w", errRefused, err)
 	}
 	o.held.Store(next)
-	if next.isPartial() {
-		o.overfull.Store(true)
-		o.snapshotAt = earlier(o.snapshotAt, time.Now().Add(jitter(partialFor)))
-	}
+	o.mindPartial()
 	if remote, ok := o.c.Keys.(*Remote); ok && namesKey {
 		// The key is refused from now on; its successor may be a new one.
 		remote.refetch()
@@ -192,6 +179,18 @@ func (o *follower) take(raw string, asked int64) (changed bool, err error) {
 		close(o.loaded)
 	}
 	return next != held, nil
+}
+
+// mindPartial counts the feed as lost while ends of sessions are left out, and has
+// everything read again soon.
+func (o *follower) mindPartial() {
+	if !o.held.Load().isPartial() {
+		return
+	}
+	o.overfull.Store(true)
+	if soon := time.Now().Add(jitter(partialFor)); soon.Before(o.snapshotAt) {
+		o.snapshotAt = soon
+	}
 }
 
 // well notes that what is held was current so long ago.

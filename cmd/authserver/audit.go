@@ -87,11 +87,11 @@ type auditList struct {
 
 func (c *auditList) Run(e *environment) error {
 	kind := audit.Kind(c.Kind)
-	if kind != "" && !slices.Contains(audit.Kinds(), kind) {
+	if kind != "" && !kind.Known() {
 		return usageError(fmt.Errorf("--kind is %q; want one of %s", c.Kind, join(audit.Kinds())))
 	}
-	if c.Limit < 1 || c.Limit > 1000 {
-		return usageError(fmt.Errorf("--limit is %d; want 1 to 1000", c.Limit))
+	if err := checkLimit(c.Limit); err != nil {
+		return err
 	}
 	in, err := e.open(app.ToOperate)
 	if err != nil {

@@ -123,6 +123,14 @@ func (e *environment) registry(in *app.Installation) (*account.Registry, error) 
 	return account.NewRegistry(in.Engine.Accounts(), in.Engine.Ledger(), hasher, rules, e.config.Accounts()), nil
 }
 
+// checkLimit refuses a --limit that no list of the command line has.
+func checkLimit(n int) error {
+	if n < 1 || n > 1000 {
+		return usageError(fmt.Errorf("--limit is %d; want 1 to 1000", n))
+	}
+	return nil
+}
+
 // checkUserName refuses what can be neither an e-mail address nor an id.
 func checkUserName(name string) error {
 	var uid id.User

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"example.com/authserver/internal/app"
+	"example.com/authserver/internal/config"
 	"example.com/authserver/internal/obs"
 )
 
@@ -108,10 +109,7 @@ func (e *environment) greet(public net.Addr, log *slog.Logger) {
 // proxy, with that of the listener.
 func otherPort(issuer string, public net.Addr) (named, listened string, differ bool) {
 	u, err := url.Parse(issuer)
-	if err != nil {
-		return "", "", false
-	}
-	if ip := net.ParseIP(u.Hostname()); u.Hostname() != "localhost" && !ip.IsLoopback() {
+	if err != nil || !config.IsLoopback(u.Hostname()) {
 		return "", "", false
 	}
 	if named = u.Port(); named == "" {

@@ -147,8 +147,8 @@ type usersList struct {
 }
 
 func (c *usersList) Run(e *environment) error {
-	if c.Limit < 1 || c.Limit > 1000 {
-		return usageError(fmt.Errorf("--limit is %d; want 1 to 1000", c.Limit))
+	if err := checkLimit(c.Limit); err != nil {
+		return err
 	}
 	in, err := e.open(app.ToOperate)
 	if err != nil {

@@ -26,9 +26,9 @@ type Email struct{ given, key string }
 // angle brackets, in bytes.
 const maxEmail = 254
 
-// ParseEmail checks the shape of an address: one @ with something on both
-// sides (more of them only in a quoted name), valid UTF-8, no white space and no control characters, at most 254
-// bytes. Whether mail arrives there, only mail can tell.
+// ParseEmail checks the shape of an address: one @ with something on both sides
+// (more of them only in a quoted name), valid UTF-8, no white space and no control
+// characters, at most 254 bytes. Whether mail arrives there, only mail can tell.
 func ParseEmail(given string) (Email, error) {
 	switch at := strings.LastIndexByte(given, '@'); {
 	case given == "":

@@ -31,9 +31,11 @@ func (s *Server) housework() []jobs.Job {
 	// Where the sweep goes on. It begins anywhere: on nodes that are restarted more
 	// often than a large table is walked, the same rows would always come last.
 	place, turned := refresh.Anywhere, false
+	// What is deleted by the clock is deleted by a sound one only.
+	sound := func(leap time.Duration) error { return errors.Join(s.ring.Ready(), calm.check(leap)) }
 	sweep := func(table string, every time.Duration, pace jobs.Pace, rows func(ctx context.Context) (int, error)) jobs.Job {
 		return jobs.Job{Name: table, Every: every, Do: func(ctx context.Context) (jobs.Pace, error) {
-			if err := errors.Join(s.ring.Ready(), calm.check(smallLeap)); err != nil {
+			if err := sound(smallLeap); err != nil {
 				return jobs.Done, err
 			}
 			n, err := rows(ctx)
@@ -49,7 +51,7 @@ func (s *Server) housework() []jobs.Job {
 	}
 	return []jobs.Job{
 		{Name: "families", Every: time.Minute, Do: func(ctx context.Context) (jobs.Pace, error) {
-			if err := errors.Join(s.ring.Ready(), calm.check(keepEnded/2)); err != nil {
+			if err := sound(keepEnded / 2); err != nil {
 				return jobs.Done, err
 			}
 			next, deleted, err := engine.Families().Sweep(ctx, place, sweepBatch, c.Refresh(config.FirstParty), keepEnded)

@@ -6,6 +6,7 @@ package audit
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"example.com/authserver/internal/id"
@@ -57,6 +58,9 @@ func Kinds() []Kind {
 		TokenMinted, IssuerChanged,
 	}
 }
+
+// Known reports whether k is one of Kinds.
+func (k Kind) Known() bool { return slices.Contains(Kinds(), k) }
 
 // Event is one row of the audit log. It never holds a token, a password or a
 // hash of either.

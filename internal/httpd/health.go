@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -63,7 +62,9 @@ func (h *health) ready(s *wire.Scope, w http.ResponseWriter, r *http.Request) er
 	}{{"keys", h.ring.Ready()}, {"database", h.database(r.Context())}, {"running", stopping}} {
 		line := check{Name: c.name, OK: c.err == nil}
 		if c.err != nil {
-			if local(r) {
+			// It names the database's host and user: that is for those who are on this
+			// machine, and for the log.
+			if onLoopback(r.RemoteAddr) {
 				line.Reason = reasonOf(c.err)
 			}
 			rep.Status = "not_ready"
@@ -79,13 +80,6 @@ func (h *health) ready(s *wire.Scope, w http.ResponseWriter, r *http.Request) er
 		rep.Checks = nil
 	}
 	return wire.WriteJSON(w, http.StatusOK, rep)
-}
-
-// local: reasons name the database's host and user, which is for those who are on
-// this machine, and for the log.
-func local(r *http.Request) bool {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	return err == nil && peer.Addr().Unmap().IsLoopback()
 }
 
 // reasonOf leaves out what a fault would tell a client.

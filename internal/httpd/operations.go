@@ -45,7 +45,7 @@ func (s *Server) Operations(addr net.Addr) http.Handler {
 // configuration exposes it by that name; in either case only under a host name
 // that is known.
 func (s *Server) guard(addr net.Addr, name string) func(http.Handler) http.Handler {
-	exposed := onLoopback(addr) || slices.Contains(s.config.AdminExpose, name)
+	exposed := addr != nil && onLoopback(addr.String()) || slices.Contains(s.config.AdminExpose, name)
 	return func(next http.Handler) http.Handler {
 		return wire.Handler(func(_ *wire.Scope, w http.ResponseWriter, r *http.Request) error {
 			if !exposed {
@@ -60,11 +60,9 @@ func (s *Server) guard(addr net.Addr, name string) func(http.Handler) http.Handl
 	}
 }
 
-func onLoopback(addr net.Addr) bool {
-	if addr == nil {
-		return false
-	}
-	ap, err := netip.ParseAddrPort(addr.String())
+// onLoopback reports whether address, an IP address with a port, is this machine's own.
+func onLoopback(address string) bool {
+	ap, err := netip.ParseAddrPort(address)
 	return err == nil && ap.Addr().Unmap().IsLoopback()
 }
 

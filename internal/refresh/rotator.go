@@ -216,9 +216,7 @@ func (r *Rotator) judgeAlone(c Call, gate *limit.Gate) (Outcome, error) {
 // outagesOf returns the outages as a family has felt them.
 func (r *Rotator) outagesOf(f id.Family) Outages {
 	now := r.wall()
-	if last := r.heard.Load(); last != 0 { // the node has woken up, and this is the first to notice
-		r.noticeGap(time.Unix(0, last), now)
-	}
+	r.noticeGap(r.heard.Load(), now) // the node has woken up, perhaps, and this is the first to notice
 	list := r.outages.seen()
 	if span, ok := r.shunned.locked(f, now); ok {
 		list = list.With(span)
@@ -244,9 +242,7 @@ func (r *Rotator) noteAnswer(err error) {
 // which this node was stopped or suspended, or by which its clock was set.
 func (r *Rotator) StoreHeard(err error) {
 	now := r.wall()
-	if last := r.heard.Swap(now.UnixNano()); last != 0 {
-		r.noticeGap(time.Unix(0, last), now)
-	}
+	r.noticeGap(r.heard.Swap(now.UnixNano()), now)
 	if err != nil {
 		r.outages.failed(r.clock())
 	} else {
@@ -258,9 +254,11 @@ func (r *Rotator) StoreHeard(err error) {
 // the ring asks every second, and gives up on an answer after a few.
 const longestPulse = 15 * time.Second
 
-// noticeGap looks at the time since the store was asked last.
-func (r *Rotator) noticeGap(last, now time.Time) {
+// noticeGap looks at the time since the store was asked last, as heard spells it.
+func (r *Rotator) noticeGap(heard int64, now time.Time) {
+	last := time.Unix(0, heard)
 	switch {
+	case heard == 0: // never yet
 	case now.Before(last):
 		r.outages.setBack(now)
 	case now.Sub(last) > longestPulse:

@@ -2,7 +2,6 @@ package adminapi
 
 import (
 	"net/http"
-	"slices"
 
 	"example.com/authserver/internal/audit"
 	"example.com/authserver/internal/fault"
@@ -62,7 +61,7 @@ func filterOf(r *http.Request) (f audit.Filter, err error) {
 		return f, err
 	}
 	f.Kind, f.RequestID = audit.Kind(query.Get("kind")), query.Get("request_id")
-	if f.Kind != "" && !slices.Contains(audit.Kinds(), f.Kind) {
+	if f.Kind != "" && !f.Kind.Known() {
 		return f, fault.New(fault.InvalidRequest, "The parameter \"kind\" is %.64q, which is no kind of event.", string(f.Kind))
 	}
 	if f.User, err = idIn(query, "user", f.User); err != nil {

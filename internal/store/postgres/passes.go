@@ -21,23 +21,16 @@ import (
 // bounded calls together read the table about once. They are of this process
 // alone: another node begins anew and finds little left.
 type passes struct {
-	mu    sync.Mutex
-	by    map[string]*pass
-	floor time.Time // that of the pass below it
+	mu sync.Mutex
+	by map[string]*pass
 }
 
-// under says below which floor the next pass looks. One that has begun under
-// another one begins anew: what it has seen is below this one, perhaps.
-func (p *passes) under(floor time.Time) {
+// forget has the next pass of that name begin anew.
+func (p *passes) forget(name string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.floor.Equal(floor) {
-		p.floor = floor
-		delete(p.by, endBelowFloor)
-	}
+	delete(p.by, name)
 }
-
-const endBelowFloor = "session.end_below_floor"
 
 type pass struct {
 	after [16]byte
@@ -156,16 +149,18 @@ func (s Sessions) EndBelowFloor(ctx context.Context, limit int) (ended int, err 
 			SELECT f.id, f.user_id, f.ended_at IS NULL AND f.born_at < s.floor
 			FROM families f, server_state s WHERE f.id > $1 ORDER BY f.id LIMIT $2`, after, passStep)
 	}
-	s.db.passes.under(floor)
-	ended, err = s.endPass(ctx, endBelowFloor, below, limit,
+	// What was seen under a lower floor may be below this one.
+	name := fmt.Sprintf("session.end_below_floor_%d", floor.UnixMicro())
+	ended, err = s.endPass(ctx, name, below, limit,
 		ending{reason: refresh.EndedByFloor, actor: audit.BySystem, covered: true})
 	if err != nil {
-		s.db.passes.under(time.Time{}) // the next one begins anew: it may be much later
+		s.db.passes.forget(name) // the next one may be much later
 		return ended, err
 	}
 	if ended > 0 || now.Sub(floor) < session.FloorSettles {
 		return ended, nil
 	}
+	s.db.passes.forget(name)
 	return 0, s.db.write(ctx, "session.floor_swept", func(ctx context.Context, tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, `-- name: session.floor_swept
 			UPDATE server_state SET floor_swept = $1 WHERE floor_swept < $1`, floor)

@@ -16,7 +16,8 @@ import (
 
 // SweepRest implements store.Engine. What is under way beside a batch takes some
 // milliseconds longer, so the p99 of all stays where it is only if batches take few
-// percent of the time. Smaller ones, with as many rows a second, are not gentler.
+// percent of the time. Smaller ones, with as many rows a second, were not seen to be
+// gentler.
 func (db *DB) SweepRest() int { return 30 }
 
 // sweepPages is how many pages of the table one Sweep looks at.
@@ -87,9 +88,8 @@ func (s Families) Sweep(ctx context.Context, from refresh.Place, limit int, p re
 	if len(dead) == 0 {
 		return next, 0, nil
 	}
-	last := slices.MaxFunc(dead, func(a, b pgtype.TID) int { return cmp.Compare(placeOf(a), placeOf(b)) })
 	if len(dead) == limit {
-		next = placeOf(last)
+		next = placeOf(slices.MaxFunc(dead, func(a, b pgtype.TID) int { return cmp.Compare(placeOf(a), placeOf(b)) }))
 	}
 	err = s.db.transact(ctx, "refresh.sweep", lockPatience, transaction{
 		first: func(b *pgx.Batch) {

@@ -86,7 +86,7 @@ func (s Ledger) Refund(ctx context.Context, budgets []limit.Budget) error {
 				return err
 			}
 			if _, err := t.exec(`-- name: ledger.refund
-				UPDATE budgets SET failures = max(failures - 1, 0), closed_until = min(closed_until, ?)
+				UPDATE budgets SET failures = failures - 1, closed_until = min(closed_until, ?)
 				WHERE budget = ?`, t.now, b[:]); err != nil {
 				return err
 			}
