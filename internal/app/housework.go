@@ -3,8 +3,6 @@ package app
 import (
 	"context"
 	"errors"
-	"fmt"
-	"sync"
 	"time"
 
 	"example.com/authserver/internal/audit"
@@ -27,15 +25,15 @@ const (
 func (s *Server) housework() []jobs.Job {
 	c, engine := s.in.Config, s.in.Engine
 	leisurely := jobs.Leisurely(engine.SweepRest())
-	calm := newCalm(s.ring.Now)
 	// Where the sweep goes on. It begins anywhere: on nodes that are restarted more
 	// often than a large table is walked, the same rows would always come last.
 	place, turned := refresh.Anywhere, false
-	// What is deleted by the clock is deleted by a sound one only.
-	sound := func(leap time.Duration) error { return errors.Join(s.ring.Ready(), calm.check(leap)) }
+	// What a wrong clock lets expire is deleted for good, and to keep it for another
+	// hour costs nothing.
+	sound := func(leap time.Duration) error { return errors.Join(s.ring.Ready(), s.ring.Calm(leap)) }
 	sweep := func(table string, every time.Duration, pace jobs.Pace, rows func(ctx context.Context) (int, error)) jobs.Job {
 		return jobs.Job{Name: table, Every: every, Do: func(ctx context.Context) (jobs.Pace, error) {
-			if err := sound(smallLeap); err != nil {
+			if err := sound(keys.SmallLeap); err != nil {
 				return jobs.Done, err
 			}
 			n, err := rows(ctx)
@@ -88,49 +86,4 @@ func (s *Server) housework() []jobs.Job {
 		}),
 		sweep("audit", time.Hour, leisurely, func(ctx context.Context) (int, error) { return engine.SweepAudit(ctx, c.AuditRetention, sweepBatch) }),
 	}
-}
-
-// calm keeps housekeeping from believing a clock that leaps. What a wrong clock lets
-// expire is deleted for good, and to keep it for another hour costs nothing. A clock
-// of this node alone that is off is found by the ring.
-type calm struct {
-	clock func() time.Time // the store's
-
-	mu      sync.Mutex
-	at      time.Time     // of the last look, by this machine's monotonic clock
-	wall    time.Time     // and by the store's
-	leapt   time.Duration // how far the store's clock is ahead of where it should be
-	doubted time.Time     // since when
-}
-
-// Less than smallLeap is how clocks run; a machine that was suspended for as long
-// wakes up with such a leap, too. After doubtFor a clock that stays there is believed.
-const (
-	smallLeap = time.Minute
-	doubtFor  = time.Hour
-)
-
-// newCalm begins to look at once: a node that never had the lease of a job would
-// otherwise have nothing to compare the first clock with that it sees.
-func newCalm(clock func() time.Time) *calm {
-	return &calm{clock: clock, at: time.Now(), wall: clock().Round(0)}
-}
-
-// check returns an error while the store's clock has leapt ahead by more than that
-// within the last hour and has not come back.
-func (c *calm) check(most time.Duration) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	now, wall := time.Now(), c.clock().Round(0)
-	if leap := wall.Sub(c.wall) - now.Sub(c.at); leap.Abs() > smallLeap {
-		c.leapt, c.doubted = max(0, c.leapt+leap), now
-	}
-	c.at, c.wall = now, wall
-	if now.Sub(c.doubted) >= doubtFor {
-		c.leapt = 0
-	}
-	if c.leapt <= most {
-		return nil
-	}
-	return fmt.Errorf("the store's clock has leapt ahead by %s, to %s: nothing is deleted by it for %s", c.leapt.Round(time.Second), wall.UTC().Format(time.RFC3339), doubtFor)
 }

@@ -58,7 +58,7 @@ func New(ctx context.Context, in *Installation, log *slog.Logger) (*Server, erro
 	rules := password.DefaultRules()
 	rules.Words = c.PasswordWords()
 
-	rotator := refresh.NewRotator(in.Engine.Families(), ring, c.Refresh, ring.Now, metrics)
+	rotator := refresh.NewRotator(in.Engine.Families(), ring, c.Refresh, ring, metrics)
 	hearing.rotator.Store(rotator)
 	logins := c.Login()
 	if c.StatusLists() {

@@ -200,7 +200,7 @@ func build(t testing.TB, clock *storetest.Clock, engine store.Engine, options ..
 			Client: c.Client, Scope: "account", Audience: c.Audience, AdminAudience: c.Issuer + "/admin",
 			IdleTTL: p.idle, SessionTTL: sessionTTL, RememberTTL: 4 * sessionTTL, StatusIndex: p.statusIndex(engine),
 		}, h.metrics),
-		Rotator:  refresh.NewRotator(engine.Families(), h.ring, policy, h.ring.Now, h.metrics),
+		Rotator:  refresh.NewRotator(engine.Families(), h.ring, policy, h.ring, h.metrics),
 		Minter:   token.NewMinter(h.ring, token.Policy{Issuer: c.Issuer, TTL: p.access, MaxBytes: 4096, StatusLists: p.statusLists}),
 		Sessions: engine.Sessions(), Feed: h.feed, Roll: h.roll,
 		Accounts: engine.Accounts(), Audit: engine.Audit(), Vault: admin.Vault{

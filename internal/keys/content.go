@@ -34,23 +34,27 @@ func (r *Ring) read(ctx context.Context) (StoredRing, error) {
 	defer cancel()
 	began := r.clock()
 	stored, err := r.store.ReadRing(ctx)
-	took := r.clock().Sub(began)
-	s := &snapshot{readAt: began}
+	ended := r.clock()
+	s := &snapshot{}
 	if err != nil {
 		err = fmt.Errorf("read the key ring: %w", err)
 	} else {
-		s.offset = stored.StoreNow.Sub(began.Add(took / 2))
-		s.off = s.offset.Abs() - took/2
+		last := r.current.Load()
+		s.sight = sight{began: began, ended: ended, store: stored.StoreNow.Round(0)}
+		s.offset, s.off = s.sight.offset(last)
+		if last != nil {
+			s.leap = last.leap.after(s.sight, last.sight)
+		}
 		s.content, err = r.unlock(stored)
 	}
 	if err == nil {
 		r.failure.Store(nil)
-		s.set(began.Add(took).Add(s.offset)) // so that no request has to render it
+		s.set(ended.Add(s.offset)) // so that no request has to render it
 		r.current.Store(s)
 	} else {
 		r.failure.Store(&err)
 	}
-	r.observer.RingRead(took, s.offset, err) // who asks Now in there gets this answer's
+	r.observer.RingRead(ended.Sub(began), s.offset, err) // who asks Now in there gets this answer's
 	return stored, err
 }
 

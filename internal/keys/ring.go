@@ -15,9 +15,6 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// clockTolerance is how far a node's clock may be off the store's.
-const clockTolerance = 5 * time.Second
-
 // Observer hears what a ring does. Its methods must not block.
 type Observer interface {
 	// RingRead follows every read of the ring: how long it took, how far the
@@ -56,16 +53,17 @@ type Ring struct {
 	next     *flight    // the reread that has not begun yet
 	lastAsk  time.Time  // when the last reread began
 	hint     chan struct{}
-	rootsAsk time.Time // only Run's goroutine: when LiveRoots was asked last
-	restFrom time.Time // only Run's goroutine: no new attempt at the plan before
+	rootsAsk time.Time // only Run's goroutine: when LiveRoots was asked last, by this node's clock
+	restFrom time.Time // only Run's goroutine: no new attempt at the plan before, by this node's clock
 }
 
 // snapshot is one read of the ring. Polls that find nothing new share content.
 type snapshot struct {
 	*content
-	readAt time.Time     // this node's clock when the read began
+	sight  sight
 	offset time.Duration // the store's clock minus this node's
 	off    time.Duration // the part of offset's size that the round trip cannot explain
+	leap   leap
 }
 
 // NewRing returns a ring that has read nothing yet. observer may be nil.
@@ -88,7 +86,7 @@ func (r *Ring) fresh() (*snapshot, error) {
 	if s == nil {
 		return nil, r.trouble(errNotRead)
 	}
-	if age := r.clock().Sub(s.readAt); age > FreshFor {
+	if age := r.clock().Sub(s.sight.began); age > FreshFor {
 		return nil, r.trouble(fmt.Errorf("the key ring was read %s ago, want at most %s", age.Round(time.Second), FreshFor))
 	}
 	return s, nil
@@ -198,19 +196,6 @@ func (r *Ring) Public(kid string) (alg Algorithm, key crypto.PublicKey, ok bool)
 		return "", nil, false
 	}
 	return h.Key.Algorithm, h.signer.Public(), true
-}
-
-// Now returns the store's clock as this node knows it: its own clock plus
-// Offset.
-func (r *Ring) Now() time.Time { return r.clock().Add(r.Offset()).UTC() }
-
-// Offset returns how far the store's clock was ahead of this node's at the
-// last read, half a round trip uncertain; 0 before the first.
-func (r *Ring) Offset() time.Duration {
-	if s := r.current.Load(); s != nil {
-		return s.offset
-	}
-	return 0
 }
 
 // Ready returns nil while this node may sign, and otherwise says why not.

@@ -80,23 +80,23 @@ func (r *Ring) tend(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	now := r.Now()
+	began, now := r.clock(), r.Now()
 	steps := Plan(ring, now, r.policy)
 	must := urgent(steps)
 	switch {
 	case len(must) > 0:
 		steps = must
-	case now.Before(r.restFrom):
+	case began.Before(r.restFrom), !r.steady():
 		return
 	case len(steps) > 0:
 		if !r.holds(ctx, planLease, planLeaseTime) {
 			return
 		}
-	case restingRoots(ring, now, r.policy) && now.Sub(r.rootsAsk) >= day:
+	case restingRoots(ring, now, r.policy) && began.Sub(r.rootsAsk) >= day:
 		if !r.holds(ctx, rootLease, rootLeaseTime) {
 			return
 		}
-		r.rootsAsk = now
+		r.rootsAsk = began
 		live, err := r.store.LiveRoots(ctx)
 		if err != nil {
 			r.observer.RingChanged(nil, fmt.Errorf("ask which refresh root keys are in use: %w", err))
@@ -108,7 +108,7 @@ func (r *Ring) tend(ctx context.Context) {
 		return
 	}
 	if err := r.act(ctx, ring, steps); err != nil && !errors.Is(err, ErrRingChanged) {
-		r.restFrom = now.Add(restAfterFailure)
+		r.restFrom = began.Add(restAfterFailure)
 		return
 	}
 	_, _ = r.read(ctx) // a failure is told to the observer, and the next turn reads again

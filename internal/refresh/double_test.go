@@ -126,8 +126,14 @@ func rotator(t *testing.T, s *scripted) (*Rotator, *tally) {
 	seats = sync.Pool{New: seats.New}
 	t.Cleanup(func() { seats = sync.Pool{New: seats.New} })
 	o := newTally()
-	return NewRotator(s, newRing(7), func(string) Policy { return strict() }, time.Now, o), o
+	return NewRotator(s, newRing(7), func(string) Policy { return strict() }, wall{}, o), o
 }
+
+// wall is a Clock that runs.
+type wall struct{}
+
+func (wall) Now() time.Time      { return time.Now() }
+func (wall) Leap() time.Duration { return 0 }
 
 // holding returns the genuine token of generation 5 of the n-th family.
 func holding(n int) Presentation {

@@ -21,6 +21,14 @@ type Observer interface {
 	BatchDone(n int, took time.Duration, err error)
 }
 
+// Clock is the store's clock as this node knows it.
+type Clock interface {
+	Now() time.Time
+	// Leap is how far it has leapt ahead of the time that can have passed, within the
+	// last hour and without coming back; 0 of a clock that runs.
+	Leap() time.Duration
+}
+
 // Presentation is a refresh token as it came in, with what came along. The
 // door has authenticated the client, if it can be.
 type Presentation struct {
@@ -53,6 +61,7 @@ type Rotator struct {
 	roots    Roots
 	policy   func(client string) Policy
 	clock    func() time.Time
+	leap     func() time.Duration
 	observer Observer
 	queue    queue
 
@@ -80,11 +89,11 @@ const (
 )
 
 // NewRotator returns a rotator over store. policy gives a client's policy;
-// its Outages are filled in here. clock is the store's clock as this node
-// knows it, used for outages and never for a verdict.
-func NewRotator(store Store, roots Roots, policy func(client string) Policy, clock func() time.Time, observer Observer) *Rotator {
+// its Outages are filled in here. clock is used for outages, and to doubt a verdict,
+// never for one.
+func NewRotator(store Store, roots Roots, policy func(client string) Policy, clock Clock, observer Observer) *Rotator {
 	r := &Rotator{
-		store: store, roots: roots, policy: policy, clock: clock, observer: observer,
+		store: store, roots: roots, policy: policy, clock: clock.Now, leap: clock.Leap, observer: observer,
 		alone:    limit.NewGate(aloneAtOnce, queueBound),
 		suspects: limit.NewGate(suspectsAtOnce, queueBound),
 		pace:     limit.NewPace[id.Family](familyRate, familyBurst),
@@ -129,6 +138,10 @@ func (r *Rotator) Redeem(ctx context.Context, p Presentation) (Redemption, error
 		return Redemption{Family: token.family}, fault.Trouble(err)
 	}
 
+	if out.Verdict == Expired && r.doubts(out, call.Policy) {
+		return Redemption{Family: token.family}, fault.Trouble(errLeapt)
+	}
+
 	red := Redemption{Outcome: out, Family: token.family}
 	if out.Verdict.Answers() {
 		red.IdleEnd = out.Next.IdleEnd(call.Policy)
@@ -139,6 +152,19 @@ func (r *Rotator) Redeem(ctx context.Context, p Presentation) (Redemption, error
 	}
 	r.observer.Redeemed(out.Verdict, out.Reason)
 	return red, nil
+}
+
+// errLeapt is what a client hears, as trouble, whose session has ended by a clock that
+// may be wrong. A refusal would log out for good whoever is there when a clock leaps
+// ahead for a minute.
+var errLeapt = errors.New("the store's clock has leapt ahead: without that this session has not expired")
+
+// doubts reports whether a family has expired only because the store's clock has leapt
+// ahead: as the ring has seen, or since it looked last. The note of the refusal stays
+// in the row.
+func (r *Rotator) doubts(out Outcome, p Policy) bool {
+	leap := max(r.leap(), out.Now.Sub(r.wall()))
+	return leap > longestPulse && out.Now.Add(-leap).Before(out.Next.IdleEnd(p))
 }
 
 // admit checks a token under the keys that this node knows and says what the
@@ -221,8 +247,12 @@ func (r *Rotator) outagesOf(f id.Family) Outages {
 	if span, ok := r.shunned.locked(f, now); ok {
 		list = list.With(span)
 	}
-	return list
+	// The store may take its time to judge. If its clock is further than that by then,
+	// it has leapt, and this node has not seen the time pass.
+	return list.With(Outage{From: now.Add(longestPulse), Until: now.Add(aLifetime)})
 }
+
+const aLifetime = 100 * 365 * 24 * time.Hour
 
 // noteAnswer keeps the spans in which the store gave no answer. A locked row
 // or a full queue is no outage: other families were answered meanwhile.

@@ -427,3 +427,77 @@ func TestRedeem_withKeysOlderThanTheStores(t *testing.T) {
 		})
 	}
 }
+
+// leaping is a Clock that has leapt ahead, or is about to be found so.
+type leaping struct {
+	past  time.Duration // what has passed for certain since born
+	ahead time.Duration // by how much it has leapt beyond that
+	known bool          // the ring has seen it
+}
+
+func (c leaping) store() time.Time { return born.Add(c.past + c.ahead) }
+
+func (c leaping) Now() time.Time { return c.store().Add(c.Leap() - c.ahead) }
+
+func (c leaping) Leap() time.Duration {
+	if !c.known {
+		return 0
+	}
+	return c.ahead
+}
+
+// A clock that leaps ahead for a minute must not log out for good whoever is there.
+func TestRedeem_byAClockThatLeaps(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		clock   leaping
+		trouble bool
+	}{
+		{"a clock that runs", leaping{30*day + second, 0, true}, false},
+		{"leapt over the idle end", leaping{minute, 40 * day, true}, true},
+		{"leapt, as nobody has noticed yet", leaping{minute, 40 * day, false}, true},
+		{"leapt after the idle end", leaping{30*day + second, 40 * day, true}, false},
+		{"leapt after it, as nobody has noticed yet", leaping{30*day + second, 40 * day, false}, false},
+		{"leapt over the absolute end", leaping{minute, 400 * day, true}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			store := &scripted{batch: undecided, limits: BatchLimits{Size: 8, InFlight: 1}}
+			store.redeem = func(_ context.Context, call Call, _ time.Duration) (Outcome, error) {
+				f := living()
+				f.ID, f.SecretHash, f.HeadKey = call.Attempt.Family, call.Attempt.SecretHash, call.Attempt.Key
+				return Judge(&f, call.Attempt, c.clock.store(), call.Policy), nil
+			}
+			r, o := rotator(t, store)
+			r.clock, r.leap = c.clock.Now, c.clock.Leap
+			got, err := r.Redeem(t.Context(), holding(1))
+			switch {
+			case c.trouble && (!fault.Is(err, fault.Unavailable) || !errors.Is(err, errLeapt)):
+				t.Errorf("%s (%s), %v; want 503: the session may live", got.Verdict, got.Reason, err)
+			case !c.trouble && (err != nil || got.Verdict != Expired):
+				t.Errorf("%s (%s), %v; want expired", got.Verdict, got.Reason, err)
+			case c.trouble && o.verdicts[Expired] > 0:
+				t.Error("counted as expired")
+			}
+		})
+	}
+}
+
+// The store's clock leaps ahead, and a retry is judged by it before the ring has looked:
+// the time in between has not passed on this node.
+func TestRedeem_aRetryWhileTheClockLeaps(t *testing.T) {
+	store := &scripted{batch: undecided, limits: BatchLimits{Size: 8, InFlight: 1}}
+	store.redeem = func(_ context.Context, call Call, _ time.Duration) (Outcome, error) {
+		f := living()
+		f.ID, f.SecretHash, f.HeadKey, f.Generation = call.Attempt.Family, call.Attempt.SecretHash, call.Attempt.Key, call.Attempt.Generation+1
+		return Judge(&f, call.Attempt, born.Add(20*day), call.Policy), nil
+	}
+	r, _ := rotator(t, store)
+	r.clock = func() time.Time { return born.Add(minute) }
+	if got, err := r.Redeem(t.Context(), holding(1)); err != nil || got.Verdict != Replayed {
+		t.Errorf("%s (%s), %v; want replayed", got.Verdict, got.Reason, err)
+	}
+	r.clock = func() time.Time { return born.Add(20 * day) }
+	if got, err := r.Redeem(t.Context(), holding(1)); err != nil || got.Verdict != Reused {
+		t.Errorf("%s (%s), %v; want reused: the time has passed", got.Verdict, got.Reason, err)
+	}
+}

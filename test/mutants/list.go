@@ -100,6 +100,11 @@ var mutants = []mutant{
 		"./internal/refresh", "TestQueue_ofEqualTokensTheFirstIsTheAttempt",
 	},
 	{
+		"a clock that has leapt ahead logs people out", "internal/refresh/rotator.go",
+		"out.Verdict == Expired && r.doubts(out, call.Policy)", "false",
+		"./internal/refresh", "TestRedeem_byAClockThatLeaps",
+	},
+	{
 		"a batch is given up before the database has answered", "internal/refresh/queue.go",
 		"ctx, cancel := context.WithTimeout(context.Background(), batchPatience)", "ctx, cancel := context.WithTimeout(context.Background(), time.Nanosecond)",
 		"./internal/refresh", "TestQueue_noRequestCancelsTheBatch",
@@ -155,6 +160,11 @@ var mutants = []mutant{
 		"a revoked key goes on signing", "internal/keys/timeline.go",
 		"case l.Key.RevokedAt != nil: // at once, on whichever clock", "case l.Key.RevokedAt != nil && now.IsZero():",
 		"./internal/keys", "TestRevoke_aCompromisedStoreTakesTheStandbyToo",
+	},
+	{
+		"keys are erased by a clock that has leapt ahead", "internal/keys/run.go",
+		"began.Before(r.restFrom), !r.steady():", "began.Before(r.restFrom):",
+		"./internal/keys", "TestTend_erasesNoKeyByAClockThatLeaps",
 	},
 	{
 		"a node signs with a ring that it cannot read any more", "internal/keys/ring.go",

@@ -93,7 +93,7 @@ var concurrencyStories = []story{
 	}},
 	{"throughTheRotator", func(r *rig) {
 		roots := oneRoot{}
-		rotator := refresh.NewRotator(r.Families(), roots, func(string) refresh.Policy { return policy() }, r.clock.Now, quiet{})
+		rotator := refresh.NewRotator(r.Families(), roots, func(string) refresh.Policy { return policy() }, r.clock, quiet{})
 		u := r.user()
 		tokens := make([]secret.Text, 40)
 		families := make([]id.Family, len(tokens))
