@@ -40,12 +40,7 @@ func New(ctx context.Context, in *Installation, log *slog.Logger) (*Server, erro
 	c := in.Config
 	build := Build()
 	metrics := obs.New(obs.Build{Version: build.Version, Revision: build.Revision, Go: build.Go}, log)
-	if engine, ok := in.Engine.(interface{ OnTrouble(f func(error)) }); ok {
-		engine.OnTrouble(func(err error) {
-			log.Error("the write-ahead log is kept and grows until this server is started again; look at the disk first",
-				"event", "store_trouble", "error", err.Error())
-		})
-	}
+	in.Engine.OnTrouble(func(err error) { log.Error("the database is in trouble", "event", "store_trouble", "error", err.Error()) })
 	hearing := &hearing{Observer: metrics}
 	ring := keys.NewRing(in.Engine.Keys(), in.Masters, c.Keys(), time.Now, hearing)
 	if err := ring.Start(ctx); err != nil {

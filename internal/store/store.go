@@ -47,6 +47,9 @@ type Engine interface {
 	Migrate(ctx context.Context) (applied []string, err error)
 	// Pool says how the connections are used now.
 	Pool() Pool
+	// OnTrouble has f told of what goes wrong behind all requests and needs a person.
+	// What happened before is told at once.
+	OnTrouble(f func(err error))
 	// SweepRest is how many times as long as a sweep took the database should be
 	// left alone after it, so that the p99 of those who use it does not tell.
 	SweepRest() int

@@ -240,6 +240,9 @@ func (db *DB) Ping(ctx context.Context) error {
 	return nil
 }
 
+// OnTrouble implements store.Engine: PostgreSQL tells its own log.
+func (db *DB) OnTrouble(func(err error)) {}
+
 // Pool implements store.Engine; both pools count.
 func (db *DB) Pool() store.Pool {
 	m, b := db.main.Stat(), db.batch.Stat()

@@ -156,7 +156,7 @@ func (f *folder) run(ctx context.Context) {
 // folding on and from beginning the log anew, and no connection is closed, because
 // the last one folds as well. Whoever opens the file then copies the whole log once
 // more. OnTrouble and doctor tell of it.
-var errUnsynced = errors.New("what was folded did not reach the disk")
+var errUnsynced = errors.New("the write-ahead log is kept and grows until this server is started again, look at the disk first: what was folded did not reach it")
 
 // fold copies what is in the log, and begins it anew if it is long.
 func (f *folder) fold(ctx context.Context, c, mark *conn) error {

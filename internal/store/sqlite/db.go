@@ -95,8 +95,8 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	return db, nil
 }
 
-// OnTrouble has f told of what goes wrong in the background and needs a person: at
-// most once. What happened before is told at once.
+// OnTrouble implements store.Engine: a sync of what was folded has failed, which
+// happens at most once.
 func (db *DB) OnTrouble(f func(err error)) {
 	db.troubles.Lock()
 	defer db.troubles.Unlock()
