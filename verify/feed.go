@@ -63,7 +63,7 @@ type FeedConfig struct {
 	// event of a stream; default 5 s.
 	Timeout time.Duration
 	// MaxEntries bounds what is held: default 100,000, which is also the most.
-	// Of a server that lists more, the ends of sessions that are over soonest are left
+	// Of a server that has more, the ends of sessions that are over soonest are left
 	// out, and it counts as lost; bans and revoked keys are held.
 	MaxEntries int
 
@@ -304,7 +304,7 @@ func (f *Feed) confirm(age time.Duration) {
 	case age > 0:
 		err = fmt.Errorf("the server could not read its store for %v", age)
 	case partial:
-		err = fmt.Errorf("%w: ends of sessions were left out to hold %d", errTooMany, f.c.MaxEntries)
+		err = fmt.Errorf("%w: the server left out ends of sessions, or they were to hold %d", errTooMany, f.c.MaxEntries)
 	default:
 		f.trouble.Store(nil)
 		return

@@ -50,7 +50,7 @@ type revocations struct {
 	seq     int64  // newest number covered
 	issued  int64  // latest iat of a statement that was taken
 	entries map[mark]revocation
-	partial bool // ends of sessions were left out, for want of room
+	partial bool // ends of sessions were left out, here or by the server, for want of room
 }
 
 // lagGrace is how long an entry lingers that a snapshot with lower numbers does
@@ -139,8 +139,8 @@ func (r *revocations) take(st *statement, asked int64, now time.Time, most int) 
 	if r != nil {
 		next.issued = max(next.issued, r.issued)
 		next.entries = r.kept(st, now)
-		next.partial = r.partial && st.after > 0 // only a snapshot has what was left out
 	}
+	next.partial = st.partial || r.isPartial() && st.after > 0 // only a snapshot has what was left out
 	for _, l := range st.entries {
 		e, held := next.entries[l.mark]
 		if !held && l.over(now) {
@@ -216,6 +216,8 @@ func (r *revocations) kept(st *statement, now time.Time) map[mark]revocation {
 		switch {
 		case e.until <= st.issued:
 			// The server has dropped it in its time, by its own clock.
+		case st.partial && e.session && e.seq <= st.seq:
+			// It was left out, and not taken back.
 		case e.seq > st.seq:
 			e.key, e.until = false, min(e.until, now.Add(lagGrace).Unix())
 			entries[m] = e

@@ -115,6 +115,37 @@ func TestRevocations_manyEndsOfSessionsHideNothingElse(t *testing.T) {
 	}
 }
 
+// What the server has left out of a snapshot was not taken back, and nobody knows of
+// whom it does not speak.
+func TestRevocations_aPartialSnapshotTakesNoEndBack(t *testing.T) {
+	partial := func(seq int64, entries ...listed) *statement {
+		st := snapshot(seq, 0, entries...)
+		st.partial = true
+		return st
+	}
+	a, b := about(1, "a", time.Hour), about(2, "b", time.Hour)
+	first, _, err := (*revocations)(nil).take(partial(2, b), 0, noon, 10)
+	if err != nil || !first.partial {
+		t.Fatalf("the first snapshot is partial: %t, %v", first.isPartial(), err)
+	}
+	r, _, err := (*revocations)(nil).take(snapshot(2, 0, a, b), 0, noon, 10)
+	if err != nil || r.partial {
+		t.Fatalf("partial is %t, %v", r.isPartial(), err)
+	}
+	r, _, err = r.take(partial(3, b, about(3, "c", time.Hour)), 2, noon, 10)
+	if err != nil || len(r.entries) != 3 || !r.partial || !r.has(a.mark) {
+		t.Errorf("after a partial snapshot held are %d, partial is %t, %v", len(r.entries), r.isPartial(), err)
+	}
+	r, _, err = r.take(delta(3, 4, about(4, "d", time.Hour)), 3, noon, 10)
+	if err != nil || len(r.entries) != 4 || !r.partial {
+		t.Errorf("after a delta held are %d, partial is %t, %v", len(r.entries), r.isPartial(), err)
+	}
+	r, _, err = r.take(snapshot(4, 1, b), 4, noon, 10)
+	if err != nil || len(r.entries) != 1 || r.partial {
+		t.Errorf("after a whole snapshot held are %d, partial is %t, %v", len(r.entries), r.isPartial(), err)
+	}
+}
+
 func TestRevocations_aDeltaNeedsASnapshotFirst(t *testing.T) {
 	if _, _, err := (*revocations)(nil).take(delta(1, 2), 0, noon, 10); !errors.Is(err, errBehind) {
 		t.Error(err)

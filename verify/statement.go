@@ -24,6 +24,7 @@ var feedStatement = kind{"revocations+jwt", maxStatement}
 type statement struct {
 	issued     int64 // seconds since 1970
 	seq, after int64
+	partial    bool // the server left ends of sessions out
 	entries    []listed
 }
 
@@ -67,6 +68,8 @@ func parseStatement(payload []byte) (issuer string, st *statement, err error) {
 			st.seq, err = number(value)
 		case "after":
 			st.after, err = number(value)
+		case "partial":
+			st.partial, err = truth(value)
 		case "entries":
 			entries = value
 		}
@@ -154,6 +157,18 @@ func parseListed(element []byte) (kind string, l listed, err error) {
 	}
 	copy(l.mark[:], raw)
 	return kind, l, nil
+}
+
+// truth reads a JSON boolean.
+func truth(value []byte) (bool, error) {
+	switch string(value) {
+	case "true":
+		return true, nil
+	case "false":
+		return false, nil
+	default:
+		return false, fmt.Errorf("%s is neither true nor false", brief(string(value)))
+	}
 }
 
 // number reads a whole number from 0 to 2^53-1, written without fraction or

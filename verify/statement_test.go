@@ -116,6 +116,7 @@ func TestFeed_badStatementsChangeNothing(t *testing.T) {
 		"seq a fraction":    {claims(map[string]any{"seq": 7.5}), verify.ErrMalformed},
 		"seq negative":      {claims(map[string]any{"seq": -7}), verify.ErrMalformed},
 		"seq beyond 2^53":   {claims(map[string]any{"seq": int64(1) << 53}), verify.ErrMalformed},
+		"partial a number":  {claims(map[string]any{"partial": 1}), verify.ErrMalformed},
 		"seq below entries": {claims(map[string]any{"seq": 6}), verify.ErrClaims},
 		"after above seq":   {claims(map[string]any{"after": 8, "entries": []any{}}), verify.ErrClaims},
 		"entries an object": {claims(map[string]any{"entries": map[string]any{}}), verify.ErrClaims},
@@ -205,6 +206,26 @@ func TestFeed_moreEntriesThanFitCountAsLost(t *testing.T) {
 		s.say(i.saying(t, nil, map[string]any{"seq": 9}))
 		time.Sleep(26 * time.Second) // the next snapshot
 		if state := feed.State(); state.Lost() || state.Seq != 9 {
+			t.Errorf("state is %+v", state)
+		}
+	})
+}
+
+// What a server says that it has left out is as unknown as what it does not say at all.
+func TestFeed_aPartialSnapshotCountsAsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i := newKey(t, "k1", "ES256")
+		s := &speaker{statement: i.saying(t, nil, nil)}
+		feed, _ := spoken(t, s, i, func(c *verify.FeedConfig) { c.SnapshotEvery = 10 * time.Second })
+		ready(t, feed)
+		s.say(i.saying(t, nil, map[string]any{"seq": 8, "partial": true, "entries": []any{listed(7, nil), listed(8, nil)}}))
+		time.Sleep(15 * time.Second)
+		if state := feed.State(); !state.Lost() || state.Seq != 8 || state.Entries != 4 || state.Err == nil {
+			t.Errorf("state is %+v", state)
+		}
+		s.say(i.saying(t, nil, map[string]any{"seq": 9, "partial": false}))
+		time.Sleep(26 * time.Second)
+		if state := feed.State(); state.Lost() || state.Seq != 9 || state.Entries != 3 {
 			t.Errorf("state is %+v", state)
 		}
 	})

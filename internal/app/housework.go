@@ -29,14 +29,19 @@ func (s *Server) housework() []jobs.Job {
 	// often than a large table is walked, the same rows would always come last.
 	place, turned := refresh.Anywhere, false
 	// What a wrong clock lets expire is deleted for good, and to keep it for another
-	// hour costs nothing.
-	sound := func(leap time.Duration) error { return errors.Join(s.ring.Ready(), s.ring.Calm(leap)) }
-	sweep := func(table string, every time.Duration, pace jobs.Pace, rows func(ctx context.Context) (int, error)) jobs.Job {
+	// hour costs nothing. So what is deleted by the clock is deleted by an instant that
+	// was looked at first.
+	sound := func(leap time.Duration) (now time.Time, err error) {
+		now = s.ring.Now()
+		return now, errors.Join(s.ring.Ready(), s.ring.Calm(leap))
+	}
+	sweep := func(table string, every time.Duration, pace jobs.Pace, rows func(ctx context.Context, now time.Time) (int, error)) jobs.Job {
 		return jobs.Job{Name: table, Every: every, Do: func(ctx context.Context) (jobs.Pace, error) {
-			if err := sound(keys.SmallLeap); err != nil {
+			now, err := sound(keys.SmallLeap)
+			if err != nil {
 				return jobs.Done, err
 			}
-			n, err := rows(ctx)
+			n, err := rows(ctx, now)
 			if err != nil {
 				return jobs.Done, err
 			}
@@ -49,10 +54,11 @@ func (s *Server) housework() []jobs.Job {
 	}
 	return []jobs.Job{
 		{Name: "families", Every: time.Minute, Do: func(ctx context.Context) (jobs.Pace, error) {
-			if err := sound(keepEnded / 2); err != nil {
+			now, err := sound(keepEnded / 2)
+			if err != nil {
 				return jobs.Done, err
 			}
-			next, deleted, err := engine.Families().Sweep(ctx, place, sweepBatch, c.Refresh(config.FirstParty), keepEnded)
+			next, deleted, err := engine.Families().Sweep(ctx, place, sweepBatch, c.Refresh(config.FirstParty), now.Add(-keepEnded))
 			place = next
 			if err != nil {
 				return jobs.Done, err
@@ -74,16 +80,24 @@ func (s *Server) housework() []jobs.Job {
 			}
 			return jobs.Soon, err
 		}},
-		sweep("revocations", time.Minute, jobs.Soon, func(ctx context.Context) (int, error) { return engine.Revocations().Sweep(ctx, sweepBatch) }),
+		sweep("revocations", time.Minute, jobs.Soon, func(ctx context.Context, now time.Time) (int, error) {
+			return engine.Revocations().Sweep(ctx, now, sweepBatch)
+		}),
 		{Name: "roots", Every: time.Minute, Do: func(ctx context.Context) (jobs.Pace, error) {
 			_, err := s.in.Vault().FinishRoots(ctx, audit.BySystem)
 			return jobs.Done, err
 		}},
-		sweep("budgets", 5*time.Minute, jobs.Soon, func(ctx context.Context) (int, error) { return engine.Ledger().SweepBudgets(ctx, sweepBatch) }),
-		sweep("networks", time.Hour, jobs.Soon, func(ctx context.Context) (int, error) { return engine.Logins().SweepNetworks(ctx, sweepBatch) }),
-		sweep("verifiers", time.Hour, jobs.Soon, func(ctx context.Context) (int, error) {
+		sweep("budgets", 5*time.Minute, jobs.Soon, func(ctx context.Context, _ time.Time) (int, error) {
+			return engine.Ledger().SweepBudgets(ctx, sweepBatch)
+		}),
+		sweep("networks", time.Hour, jobs.Soon, func(ctx context.Context, _ time.Time) (int, error) {
+			return engine.Logins().SweepNetworks(ctx, sweepBatch)
+		}),
+		sweep("verifiers", time.Hour, jobs.Soon, func(ctx context.Context, _ time.Time) (int, error) {
 			return engine.Verifiers().SweepVerifiers(ctx, keys.KeepVerifiers, keys.MostVerifiers, sweepBatch)
 		}),
-		sweep("audit", time.Hour, leisurely, func(ctx context.Context) (int, error) { return engine.SweepAudit(ctx, c.AuditRetention, sweepBatch) }),
+		sweep("audit", time.Hour, leisurely, func(ctx context.Context, now time.Time) (int, error) {
+			return engine.SweepAudit(ctx, now.Add(-c.AuditRetention), sweepBatch)
+		}),
 	}
 }

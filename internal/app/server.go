@@ -40,7 +40,9 @@ func New(ctx context.Context, in *Installation, log *slog.Logger) (*Server, erro
 	c := in.Config
 	build := Build()
 	metrics := obs.New(obs.Build{Version: build.Version, Revision: build.Revision, Go: build.Go}, log)
-	in.Engine.OnTrouble(func(err error) { log.Error("the database is in trouble", "event", "store_trouble", "error", err.Error()) })
+	in.Engine.OnTrouble(func(err error) {
+		log.Error("the database is in trouble", "event", "store_trouble", "error", err.Error())
+	})
 	hearing := &hearing{Observer: metrics}
 	ring := keys.NewRing(in.Engine.Keys(), in.Masters, c.Keys(), time.Now, hearing)
 	if err := ring.Start(ctx); err != nil {

@@ -45,7 +45,7 @@ func (s *scripted) Family(context.Context, id.Family) (*Family, time.Time, error
 	return s.family, born, s.find
 }
 
-func (s *scripted) Sweep(context.Context, Place, int, Policy, time.Duration) (Place, int, error) {
+func (s *scripted) Sweep(context.Context, Place, int, Policy, time.Time) (Place, int, error) {
 	return Edge, 0, errors.New("the rotator never sweeps")
 }
 

@@ -75,8 +75,8 @@ type Store interface {
 	Family(ctx context.Context, f id.Family) (family *Family, now time.Time, err error)
 
 	// Sweep looks at some hundred families from a place on, in the order in which
-	// they lie in the table, and deletes those that ended more than keep ago, and of
-	// those that nothing ended the ones that expired or fell idle that long ago,
+	// they lie in the table, and deletes those that ended before an instant, and of
+	// those that nothing ended the ones that expired or fell idle before it,
 	// with the sessions they leave empty: up to limit of them, or a single one
 	// where there is a single writer. It returns the place to go
 	// on from, Edge at the end of the table, and how many it deleted. Where the
@@ -85,7 +85,10 @@ type Store interface {
 	//
 	// Rows that lie side by side were born one after the other and die so. In
 	// the order of their random ids each would be a page of its own to write.
-	Sweep(ctx context.Context, from Place, limit int, p Policy, keep time.Duration) (next Place, deleted int, err error)
+	//
+	// The instant is the caller's, who has looked whether the clock has leapt: the
+	// store's may leap at any moment, and what is deleted is gone.
+	Sweep(ctx context.Context, from Place, limit int, p Policy, before time.Time) (next Place, deleted int, err error)
 }
 
 // Place is a place in the table of families, as the store counts them.

@@ -1,6 +1,7 @@
 package revocation
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,13 +23,21 @@ type Policy struct {
 	Poll time.Duration
 	// Streams is how many readers a node serves at once with events.
 	Streams int
+	// Listed is how many entries a statement has at most. Of a snapshot with more,
+	// the ends of sessions that are over soonest are left out; a delta with more
+	// becomes a snapshot.
+	Listed int
 	// StatusLists says whether status lists are published.
 	StatusLists bool
 }
 
+// mostListed entries of any length fit into the 16 MiB that verifiers read, and are
+// more than they hold, so that none holds less because of it.
+const mostListed = 105_000
+
 // DefaultPolicy returns the documented defaults for an issuer.
 func DefaultPolicy(issuer string) Policy {
-	return Policy{Issuer: issuer, Poll: 250 * time.Millisecond, Streams: 1000}
+	return Policy{Issuer: issuer, Poll: 250 * time.Millisecond, Streams: 1000, Listed: mostListed}
 }
 
 // Fresh is how old a node's feed may be before it stops saying that it lives.
@@ -82,6 +91,10 @@ const mostSigned = 1024
 // exactly is how far behind the newest number a delta begins where it was asked
 // for.
 const exactly = 256
+
+// clockSetBack is how far the store's clock goes back between two reads when it was
+// set: a failover to another machine takes it back by less.
+const clockSetBack = time.Minute
 
 // beginOf returns where a delta begins that was asked for after a number: there,
 // or a good deal before it where the reader is far behind, who leaves out what it
@@ -139,7 +152,7 @@ func (f *Feed) read(ctx context.Context) error {
 		// have given the lost numbers again, and more: the newest one tells nothing.
 		next = &snapshot{era: held.era}
 	}
-	for {
+	for set := false; ; {
 		page, err := f.store.Read(ctx, next.newest, pageSize)
 		if err != nil {
 			return fmt.Errorf("read the revocation feed: %w", err)
@@ -147,6 +160,11 @@ func (f *Feed) read(ctx context.Context) error {
 		if page.Newest < next.newest {
 			// The store was set back, and its numbers will come again.
 			next = &snapshot{era: held.era + 1}
+			continue
+		}
+		if !set && f.readAt.Load()-page.Now.UnixNano() > int64(clockSetBack) {
+			// What had passed by the clock before, and was dropped here, may stand.
+			next, set = &snapshot{era: held.era + 1}, true
 			continue
 		}
 		// Clip: readers hold the list that this one begins with.
@@ -228,6 +246,9 @@ func (f *Feed) statement(s *snapshot, after int64) (Statement, error) {
 		after = 0
 	}
 	after = beginOf(after, s.newest)
+	if after > 0 && len(s.above(after)) > f.policy.Listed {
+		after = 0 // only of a snapshot may something be left out
+	}
 	iat := time.Unix(0, readAt).Unix()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -235,8 +256,8 @@ func (f *Feed) statement(s *snapshot, after int64) (Statement, error) {
 	if st, ok := s.signed[after]; ok {
 		return st, nil
 	}
-	from, _ := slices.BinarySearchFunc(s.entries, after+1, func(e Entry, n int64) int { return int(e.Seq - n) })
-	c := Claims{Issuer: f.policy.Issuer, IssuedAt: iat, Seq: s.newest, After: after, Entries: living(s.entries[from:], iat)}
+	c := Claims{Issuer: f.policy.Issuer, IssuedAt: iat, Seq: s.newest, After: after}
+	c.Entries, c.Partial = fit(living(s.above(after), iat), f.policy.Listed)
 	if c.Entries == nil {
 		c.Entries = []Entry{}
 	}
@@ -247,6 +268,40 @@ func (f *Feed) statement(s *snapshot, after int64) (Statement, error) {
 	st := Statement{JWS: jws, Seq: c.Seq, ETag: c.etag()}
 	s.signed[after] = st
 	return st, nil
+}
+
+// above returns the entries with greater numbers.
+func (s *snapshot) above(after int64) []Entry {
+	from, _ := slices.BinarySearchFunc(s.entries, after+1, func(e Entry, n int64) int { return cmp.Compare(e.Seq, n) })
+	return s.entries[from:]
+}
+
+// fit returns most of the entries, and whether it has left some out: the ends of
+// sessions that are over soonest. Bans and keys stay, however many there are.
+func fit(entries []Entry, most int) (list []Entry, partial bool) {
+	excess := len(entries) - most
+	if excess <= 0 {
+		return entries, false
+	}
+	var ends []int
+	for i, e := range entries {
+		if e.Kind == Session || e.Kind == Grant {
+			ends = append(ends, i)
+		}
+	}
+	slices.SortStableFunc(ends, func(a, b int) int { return cmp.Compare(entries[a].Until, entries[b].Until) })
+	ends = ends[:min(excess, len(ends))]
+	if len(ends) == 0 {
+		return entries, false
+	}
+	slices.Sort(ends)
+	list = make([]Entry, 0, len(entries)-len(ends))
+	from := 0
+	for _, i := range ends {
+		list = append(list, entries[from:i]...)
+		from = i + 1
+	}
+	return append(list, entries[from:]...), true
 }
 
 // age drops what was signed for another second, or is too much.

@@ -54,7 +54,7 @@ func (s *shelf) Read(_ context.Context, after int64, limit int) (revocation.Page
 
 func (*shelf) TakeIndexes(context.Context, int) (int64, error) { return 1, nil }
 
-func (*shelf) Sweep(context.Context, int) (int, error) { return 0, nil }
+func (*shelf) Sweep(context.Context, time.Time, int) (int, error) { return 0, nil }
 
 func (s *shelf) set(newest int64, err error) {
 	s.mu.Lock()
@@ -256,6 +256,97 @@ func TestFeed_whatPassesIsDroppedWithoutNews(t *testing.T) {
 	}
 	if c := n.claims(n.Since(at)); c.After != 4 || !cmp.Equal(numbers(c), []int64{5}) {
 		t.Errorf("%+v", c)
+	}
+}
+
+// What had passed by a clock that was ahead is told again when it comes back: a banned
+// user's tokens would pass until they expire.
+func TestFeed_aClockThatComesBackBringsEntriesBack(t *testing.T) {
+	n := newNode(t)
+	n.store.set(4, nil)
+	n.read()
+	at, more := n.At()
+	n.store.now = n.store.now.Add(time.Hour)
+	n.read()
+	if c := n.claims(n.Statement(0)); len(c.Entries) != 0 {
+		t.Fatalf("by a clock that is an hour ahead: %+v", c)
+	}
+	n.store.now = n.store.now.Add(-time.Hour)
+	n.read()
+	if c := n.claims(n.Statement(0)); !cmp.Equal(numbers(c), []int64{1, 2, 3, 4}) {
+		t.Errorf("the clock is back: %+v", c)
+	}
+	<-more
+	if c := n.claims(n.Since(at)); c.After != 0 || len(c.Entries) != 4 {
+		t.Errorf("who has followed is told %+v", c)
+	}
+	at, more = n.At()
+	n.store.now = n.store.now.Add(-time.Second) // as on another machine after a failover
+	n.read()
+	select {
+	case <-more:
+		t.Error("a second is told as news")
+	default:
+	}
+	if c := n.claims(n.Since(at)); c.After != 4 {
+		t.Errorf("after a second: %+v", c)
+	}
+}
+
+// Verifiers read 16 MiB at most, and must hear of bans and revoked keys however many
+// sessions somebody ends.
+func TestFeed_aSnapshotLeavesOutEndsOfSessionsAndNothingElse(t *testing.T) {
+	n := newNode(t)
+	n.store.limit = 1000
+	policy := revocation.DefaultPolicy("https://auth.example.com")
+	policy.Listed = 5
+	n.Feed = revocation.NewFeed(n.store, n.key, policy, func() time.Time { return n.store.now }, n.ear)
+	n.store.set(12, nil)
+	for at := range 3 {
+		n.store.entries[at].Until += 1000
+	}
+	for at, kind := range map[int]revocation.Kind{0: revocation.User, 1: revocation.Key, 2: revocation.All, 4: revocation.Grant, 11: revocation.Client} {
+		n.store.entries[at].Kind = kind
+	}
+	n.read()
+	st, err := n.Statement(0)
+	if c := n.claims(st, err); !c.Partial || c.Seq != 12 || !cmp.Equal(numbers(c), []int64{1, 2, 3, 11, 12}) {
+		t.Errorf("a snapshot: %+v", c)
+	}
+	if c := n.claims(n.Statement(5)); c.After != 0 || !c.Partial {
+		t.Errorf("a delta of seven: %+v", c)
+	}
+	if c := n.claims(n.Statement(7)); c.After != 7 || c.Partial || len(c.Entries) != 5 {
+		t.Errorf("a delta of five: %+v", c)
+	}
+	n.store.now = n.store.now.Add(110 * time.Second) // what was left out has passed
+	whole := newNode(t)
+	whole.Feed = revocation.NewFeed(n.store, n.key, policy, func() time.Time { return n.store.now }, n.ear)
+	whole.read()
+	again, err := whole.Statement(0)
+	if c := n.claims(again, err); c.Partial || !cmp.Equal(numbers(c), []int64{1, 2, 3, 11, 12}) {
+		t.Errorf("later: %+v", c)
+	}
+	if again.ETag == st.ETag {
+		t.Error("a partial snapshot and the whole one have one ETag: readers would go on thinking that something is missing")
+	}
+}
+
+// The longest entries there can be, in the greatest number, fit into what package verify reads.
+func TestFeed_theLongestStatementIsRead(t *testing.T) {
+	n := newNode(t)
+	n.store.limit = 1 << 20
+	most := revocation.DefaultPolicy("").Listed
+	n.store.set(int64(most), nil)
+	for i := range n.store.entries {
+		e := &n.store.entries[i]
+		e.Seq, e.Until, e.NotBefore = 1<<53-1-int64(most-i), 99_999_999_999, 99_999_999_999
+	}
+	n.store.newest = 1<<53 - 1
+	n.read()
+	st, err := n.Statement(0)
+	if c := n.claims(st, err); len(c.Entries) != most || c.Partial || len(st.JWS) > 16<<20-10_000 {
+		t.Errorf("%d entries in %d bytes, partial is %t", len(c.Entries), len(st.JWS), c.Partial)
 	}
 }
 

@@ -30,7 +30,10 @@ type Claims struct {
 	// After is the number that it starts after. 0: it is a snapshot and
 	// replaces everything; otherwise only a reader that is at After or beyond
 	// may apply it.
-	After   int64   `json:"after"`
+	After int64 `json:"after"`
+	// Partial says that ends of sessions were left out of a snapshot, which would have
+	// been too long.
+	Partial bool    `json:"partial,omitempty"`
 	Entries []Entry `json:"entries"`
 }
 
@@ -86,6 +89,9 @@ func (c *Claims) etag() string {
 		}
 	}
 	numbers(c.Seq, c.After)
+	if c.Partial { // what was left out passes: the same entries are then all there are
+		numbers(-1)
+	}
 	for _, e := range c.Entries {
 		numbers(e.Seq, e.NotBefore, e.Until)
 		h.Write(e.ID[:])

@@ -32,6 +32,7 @@ type Store interface {
 	// Numbers are readable in their order: once a page told of Newest, no entry
 	// at or below it appears for the first time.
 	Read(ctx context.Context, after int64, limit int) (Page, error)
-	// Sweep deletes at most limit entries that have passed and returns how many.
-	Sweep(ctx context.Context, limit int) (int, error)
+	// Sweep deletes at most limit entries that had passed at an instant, which is the
+	// caller's for the reason that refresh.Store gives, and returns how many.
+	Sweep(ctx context.Context, at time.Time, limit int) (int, error)
 }

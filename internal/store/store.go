@@ -53,8 +53,8 @@ type Engine interface {
 	// SweepRest is how many times as long as a sweep took the database should be
 	// left alone after it, so that the p99 of those who use it does not tell.
 	SweepRest() int
-	// SweepAudit deletes events older than keep, at most limit of them.
-	SweepAudit(ctx context.Context, keep time.Duration, limit int) (int, error)
+	// SweepAudit deletes events from before an instant, at most limit of them.
+	SweepAudit(ctx context.Context, before time.Time, limit int) (int, error)
 	// Doctor looks at the settings of the database that this server depends on.
 	Doctor(ctx context.Context) ([]Finding, error)
 	// AuditSessions re-reads the whole database and reports every violation

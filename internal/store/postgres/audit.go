@@ -114,12 +114,12 @@ func queueEvent(b *pgx.Batch, now time.Time, e audit.Event) error {
 }
 
 // SweepAudit implements store.Engine.
-func (db *DB) SweepAudit(ctx context.Context, keep time.Duration, limit int) (deleted int, err error) {
+func (db *DB) SweepAudit(ctx context.Context, before time.Time, limit int) (deleted int, err error) {
 	err = db.write(ctx, "audit.sweep", func(ctx context.Context, tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `-- name: audit.sweep
 			DELETE FROM audit_events WHERE id IN (
-				SELECT id FROM audit_events WHERE at < COALESCE($1::timestamptz, now()) - $2::interval
-				ORDER BY at LIMIT $3 FOR UPDATE SKIP LOCKED)`, db.clock(), keep, limit)
+				SELECT id FROM audit_events WHERE at < $1
+				ORDER BY at LIMIT $2 FOR UPDATE SKIP LOCKED)`, before, limit)
 		deleted = int(tag.RowsAffected())
 		return err
 	})

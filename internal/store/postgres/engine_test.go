@@ -335,7 +335,7 @@ func TestSweep_walksTheTable(t *testing.T) {
 	}
 	pages := count(`SELECT pg_relation_size('families') / current_setting('block_size')::integer`)
 	dead := count(`SELECT count(*) FROM families WHERE used_at < now() - interval '1 day'`)
-	deleted, steps, greatest := storetest.SweepAround(t, b.db.Families(), 100, refresh.Policy{IdleTTL: 720 * time.Hour})
+	deleted, steps, greatest := storetest.SweepAround(t, b.db.Families(), 100, refresh.Policy{IdleTTL: 720 * time.Hour}, time.Now().Add(-7*24*time.Hour))
 	if greatest > 100 {
 		t.Errorf("a step deleted %d, want at most 100", greatest)
 	}
@@ -361,8 +361,8 @@ func TestSweep_planIsARange(t *testing.T) {
 	for _, mode := range []string{"force_custom_plan", "force_generic_plan"} {
 		b.exec(`SET plan_cache_mode = ` + mode)
 		for name, args := range map[string]string{
-			"look": `'720 hours', NULL, '7 days', '(64,0)', '(128,0)', 100`,
-			"bury": `'720 hours', NULL, '7 days', ARRAY['(64,1)', '(100,7)']::tid[]`,
+			"look": `'720 hours', now() - interval '7 days', '(64,0)', '(128,0)', 100`,
+			"bury": `'720 hours', now() - interval '7 days', ARRAY['(64,1)', '(100,7)']::tid[]`,
 		} {
 			plan := b.plan(postgres.SweepSQL[name], args)
 			want := map[string]string{"look": "Tid Range Scan on families f", "bury": "Tid Scan on families f"}[name]
@@ -390,7 +390,7 @@ func TestSweep_besideRotationsAndEnds(t *testing.T) {
 			}
 		})
 		all.Go(func() {
-			if _, _, err := b.db.Families().Sweep(t.Context(), refresh.Edge, 64, policy, 7*24*time.Hour); err != nil {
+			if _, _, err := b.db.Families().Sweep(t.Context(), refresh.Edge, 64, policy, time.Now().Add(-7*24*time.Hour)); err != nil {
 				t.Errorf("sweep %d: %v", n, err)
 			}
 		})

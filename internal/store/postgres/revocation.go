@@ -103,12 +103,12 @@ func (s Revocations) TakeIndexes(ctx context.Context, n int) (first int64, err e
 }
 
 // Sweep implements revocation.Store.
-func (s Revocations) Sweep(ctx context.Context, limit int) (deleted int, err error) {
+func (s Revocations) Sweep(ctx context.Context, at time.Time, limit int) (deleted int, err error) {
 	err = s.db.write(ctx, "revocation.sweep", func(ctx context.Context, tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `-- name: revocation.sweep
 			DELETE FROM revocations WHERE id IN (
-				SELECT id FROM revocations WHERE until <= COALESCE($1::timestamptz, now()) AND seq IS NOT NULL
-				ORDER BY until LIMIT $2 FOR UPDATE SKIP LOCKED)`, s.db.clock(), limit)
+				SELECT id FROM revocations WHERE until <= $1 AND seq IS NOT NULL
+				ORDER BY until LIMIT $2 FOR UPDATE SKIP LOCKED)`, at, limit)
 		deleted = int(tag.RowsAffected())
 		return err
 	})

@@ -31,17 +31,16 @@ const sweepPages = 64
 // The order of the locks is that of every end, families before sessions; nobody's
 // family is waited for, so that the order in which they are taken closes no circle.
 const (
-	sweepDead = `COALESCE(f.ended_at, least(f.absolute_end, f.used_at + least(f.idle_ttl, $1::interval)))
-				< COALESCE($2::timestamptz, now()) - $3::interval`
+	sweepDead = `COALESCE(f.ended_at, least(f.absolute_end, f.used_at + least(f.idle_ttl, $1::interval))) < $2`
 	sweepLook = `-- name: refresh.sweep_look
 		SELECT f.ctid, f.session_id FROM families f
-		WHERE f.ctid > $4 AND f.ctid < $5
+		WHERE f.ctid > $3 AND f.ctid < $4
 			AND ` + sweepDead + `
-		LIMIT $6`
+		LIMIT $5`
 	sweepBury = `-- name: refresh.sweep_families
 		DELETE FROM families WHERE ctid = ANY (ARRAY (
 			SELECT f.ctid FROM families f
-			WHERE f.ctid = ANY ($4::tid[])
+			WHERE f.ctid = ANY ($3::tid[])
 				AND ` + sweepDead + `
 			FOR UPDATE SKIP LOCKED))`
 	sweepSessions = `-- name: refresh.sweep_sessions
@@ -53,7 +52,7 @@ const (
 
 // Sweep implements refresh.Store. A place is a block and the number of a row in
 // it. Family rows that somebody holds are left for the next round.
-func (s Families) Sweep(ctx context.Context, from refresh.Place, limit int, p refresh.Policy, keep time.Duration) (next refresh.Place, deleted int, err error) {
+func (s Families) Sweep(ctx context.Context, from refresh.Place, limit int, p refresh.Policy, before time.Time) (next refresh.Place, deleted int, err error) {
 	var begin, end pgtype.TID
 	var dead []pgtype.TID
 	var sessions [][16]byte
@@ -69,7 +68,7 @@ func (s Families) Sweep(ctx context.Context, from refresh.Place, limit int, p re
 		if next = placeOf(end); int64(end.BlockNumber) >= pages {
 			next = refresh.Edge
 		}
-		rows, err := c.Query(ctx, sweepLook, p.IdleTTL, s.db.clock(), keep, begin, end, limit)
+		rows, err := c.Query(ctx, sweepLook, p.IdleTTL, before, begin, end, limit)
 		if err != nil {
 			return err
 		}
@@ -96,7 +95,7 @@ func (s Families) Sweep(ctx context.Context, from refresh.Place, limit int, p re
 			// What a crash brings back is swept again.
 			b.Queue(`-- name: refresh.sweep_no_hurry
 				SELECT set_config('synchronous_commit', 'off', true)`)
-			b.Queue(sweepBury, p.IdleTTL, s.db.clock(), keep, dead).Exec(count(&deleted))
+			b.Queue(sweepBury, p.IdleTTL, before, dead).Exec(count(&deleted))
 		},
 		act: func(context.Context, pgx.Tx) (*pgx.Batch, error) {
 			last := new(pgx.Batch)

@@ -108,10 +108,10 @@ func (t *tx) addEvents(events ...audit.Event) error {
 }
 
 // SweepAudit implements store.Engine.
-func (db *DB) SweepAudit(ctx context.Context, keep time.Duration, limit int) (int, error) {
+func (db *DB) SweepAudit(ctx context.Context, before time.Time, limit int) (int, error) {
 	return db.sweep(ctx, "audit.sweep", `-- name: audit.sweep
 		DELETE FROM audit_events WHERE id IN (SELECT id FROM audit_events WHERE at < ? ORDER BY at LIMIT ?)`,
-		db.now().Add(-keep), limit)
+		before, limit)
 }
 
 // SweepRest implements store.Engine. A turn of a few rows takes hardly longer than

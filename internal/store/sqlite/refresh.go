@@ -249,11 +249,10 @@ const (
 // It deletes one family at a time, whatever the limit: a family has its places in
 // half a dozen indexes, pages all over the file, so that two in one turn of the
 // writer save nothing and keep others waiting for twice as long.
-func (s Families) Sweep(ctx context.Context, from refresh.Place, limit int, p refresh.Policy, keep time.Duration) (next refresh.Place, deleted int, err error) {
+func (s Families) Sweep(ctx context.Context, from refresh.Place, limit int, p refresh.Policy, before time.Time) (next refresh.Place, deleted int, err error) {
 	var family id.Family
 	var sid id.Session
 	var found bool
-	before := s.db.now().Add(-keep)
 	err = s.db.read(ctx, "refresh.sweep", func(c *conn) error {
 		if from == refresh.Anywhere {
 			if from, err = anywhere(c); err != nil {

@@ -54,10 +54,10 @@ func (s Revocations) TakeIndexes(ctx context.Context, n int) (first int64, err e
 }
 
 // Sweep implements revocation.Store.
-func (s Revocations) Sweep(ctx context.Context, limit int) (int, error) {
+func (s Revocations) Sweep(ctx context.Context, at time.Time, limit int) (int, error) {
 	return s.db.sweep(ctx, "revocation.sweep", `-- name: revocation.sweep
 		DELETE FROM revocations WHERE seq IN (SELECT seq FROM revocations WHERE until <= ? ORDER BY until LIMIT ?)`,
-		s.db.now(), limit)
+		at, limit)
 }
 
 // revoke adds an entry to the feed, in the transaction of the act. It stands

@@ -322,7 +322,7 @@ var revocationStories = []story{
 		if n := len(feed.read()); n != 5 {
 			r.Fatalf("%d entries, want 5", n)
 		}
-		if n := got(r.Revocations().Sweep(r.Context(), 100))(r); n != 0 {
+		if n := got(r.Revocations().Sweep(r.Context(), r.clock.Now(), 100))(r); n != 0 {
 			r.Errorf("%d swept while they stand", n)
 		}
 		r.clock.Advance(life + revocation.Lag + revocation.Settling + time.Second)
@@ -330,7 +330,7 @@ var revocationStories = []story{
 			r.Errorf("%d entries that have passed are told", len(list))
 		}
 		for _, want := range []int{3, 2, 0} {
-			if n := got(r.Revocations().Sweep(r.Context(), 3))(r); n != want {
+			if n := got(r.Revocations().Sweep(r.Context(), r.clock.Now(), 3))(r); n != want {
 				r.Errorf("%d swept, want %d", n, want)
 			}
 		}

@@ -14,7 +14,7 @@ import (
 func (r *rig) sweepAll(limit int, p refresh.Policy) (deleted, steps int) {
 	r.Helper()
 	for place := refresh.Edge; ; {
-		next, n, err := r.Families().Sweep(r.Context(), place, limit, p, 7*day)
+		next, n, err := r.Families().Sweep(r.Context(), place, limit, p, r.clock.Now().Add(-7*day))
 		r.must(err)
 		deleted, steps = deleted+n, steps+1
 		if n > limit {
@@ -33,13 +33,13 @@ func (r *rig) sweepAll(limit int, p refresh.Policy) (deleted, steps int) {
 	}
 }
 
-// SweepAround sweeps what is dead for seven days from a random place to the end of
+// SweepAround sweeps what was dead before an instant from a random place to the end of
 // the table, and from its beginning to the end. It returns how many families it
 // deleted, how many steps were not the last, and how many the greatest deleted.
-func SweepAround(t testing.TB, families refresh.Store, limit int, p refresh.Policy) (deleted, steps, most int) {
+func SweepAround(t testing.TB, families refresh.Store, limit int, p refresh.Policy, before time.Time) (deleted, steps, most int) {
 	t.Helper()
 	for place, turned := refresh.Anywhere, false; ; steps++ {
-		next, n, err := families.Sweep(t.Context(), place, limit, p, 7*day)
+		next, n, err := families.Sweep(t.Context(), place, limit, p, before)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -162,7 +162,7 @@ var sweepStories = []story{
 			logout(r, r.login(r.user()))
 		}
 		r.clock.Advance(8 * day)
-		if deleted, _, _ := SweepAround(r.T, r.Families(), 5, policy()); deleted != ended {
+		if deleted, _, _ := SweepAround(r.T, r.Families(), 5, policy(), r.clock.Now().Add(-7*day)); deleted != ended {
 			r.Errorf("%d deleted from a random place to the end and from the beginning on, want %d", deleted, ended)
 		}
 	}},
@@ -182,7 +182,7 @@ var sweepStories = []story{
 		before := len(r.events(audit.Filter{}))
 		deleted := 0
 		for {
-			n := got(r.SweepAudit(r.Context(), 2*day, 2))(r)
+			n := got(r.SweepAudit(r.Context(), r.clock.Now().Add(-2*day), 2))(r)
 			if n > 2 {
 				r.Fatalf("%d deleted in a step of 2", n)
 			}
