@@ -1,6 +1,7 @@
 package refresh
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,17 +14,45 @@ type Outages []Outage
 // Outage is one span; a zero Until means that it goes on.
 type Outage struct{ From, Until time.Time }
 
-// outagesKept bounds the list; older spans matter to no retry window.
+// outagesKept bounds the list of a node.
 const outagesKept = 32
+
+// windowReach is the longest retry window there can be. A span after which answers
+// could be had for longer than that matters to no head any more.
+const windowReach = time.Hour
 
 // Began returns the list with an outage that started at now and goes on.
 func (o Outages) Began(now time.Time) Outages { return o.With(Outage{From: now}) }
 
-// With returns the list with the span in it, as one with those that it touches: Age
-// would subtract twice what is in two. A full list loses its shortest span: a store
-// that comes back fails here and answers there for a while, and those flickers must
-// not push the outage itself out.
-func (o Outages) With(span Outage) Outages {
+// With returns the list with the span in it, bounded. See with.
+func (o Outages) With(span Outage) Outages { return o.with(span).bounded() }
+
+// bounded returns the list without what matters no more, if it is full. If it still
+// is, it loses its shortest span: a store that comes back fails here and answers there
+// for a while, and those flickers must not push the outage itself out.
+func (o Outages) bounded() Outages {
+	if len(o) <= outagesKept {
+		return o
+	}
+	last := o[len(o)-1].From
+	for len(o) > 1 && !o[0].Until.IsZero() && o.Age(o[0].Until, last) > windowReach {
+		o = o[1:]
+	}
+	if len(o) <= outagesKept {
+		return o
+	}
+	shortest := 0
+	for i, out := range o {
+		if !out.Until.IsZero() && out.Until.Sub(out.From) < o[shortest].Until.Sub(o[shortest].From) {
+			shortest = i
+		}
+	}
+	return slices.Concat(o[:shortest], o[shortest+1:])
+}
+
+// with returns the list with the span in it, as one with those that it touches: Age
+// would subtract twice what is in two.
+func (o Outages) with(span Outage) Outages {
 	if !span.Until.IsZero() && !span.Until.After(span.From) {
 		return o
 	}
@@ -50,16 +79,7 @@ func (o Outages) With(span Outage) Outages {
 	if !placed {
 		next = append(next, span)
 	}
-	if len(next) <= outagesKept {
-		return next
-	}
-	shortest := 0
-	for i, out := range next {
-		if !out.Until.IsZero() && out.Until.Sub(out.From) < next[shortest].Until.Sub(next[shortest].From) {
-			shortest = i
-		}
-	}
-	return append(next[:shortest], next[shortest+1:]...)
+	return next
 }
 
 // cut returns what of the list is before now: a clock that was set back has spans
@@ -213,6 +233,17 @@ func (w *watch) stalled(from, until time.Time) {
 	}
 	next := w.seen().With(Outage{from, until})
 	w.list.Store(&next)
+}
+
+// cutAhead forgets what is ahead of the clock, if anything is: a node whose own clock
+// was set knows the store's again with the next answer, and may have noted a span in
+// between.
+func (w *watch) cutAhead(now time.Time) {
+	if list := w.seen(); len(list) > 0 {
+		if last := list[len(list)-1]; last.From.After(now) || last.Until.After(now) {
+			w.setBack(now)
+		}
+	}
 }
 
 // setBack forgets what is ahead of a clock that was set back.

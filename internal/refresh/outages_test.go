@@ -241,3 +241,50 @@ func TestWatch_aSlowAnswerBesideOthersIsNoOutage(t *testing.T) {
 		t.Errorf("outages %v", o)
 	}
 }
+
+// A node that runs for long has seen many long outages, and that of a moment ago is the
+// one that counts.
+func TestOutages_whatMattersNoMoreMakesRoom(t *testing.T) {
+	var o Outages
+	for night := range 40 {
+		at := time.Duration(night) * day
+		o = o.With(span(at, at+8*time.Hour))
+	}
+	now := 50 * day
+	o = o.With(span(now-3*minute, now-second))
+	if age := o.with(span(now+minute, now+day)).Age(born.Add(now-4*minute), born.Add(now)); age != minute+second {
+		t.Errorf("a head from before the last outage is %s old, want 1m1s", age)
+	}
+}
+
+// The clock of a node is set an hour ahead for a moment, until the store is heard.
+func TestRedeem_aNodeWhoseClockIsSetNotesNoOutageAhead(t *testing.T) {
+	now := born
+	store := &scripted{batch: undecided, redeem: rotatesAlone, limits: BatchLimits{Size: 8, InFlight: 1}}
+	r, _ := rotator(t, store)
+	r.clock = func() time.Time { return now }
+	r.StoreHeard(nil)
+	now = born.Add(time.Hour)
+	if _, err := r.Redeem(t.Context(), holding(1)); err != nil {
+		t.Fatal(err)
+	}
+	now = born.Add(second)
+	r.StoreHeard(nil)
+	if age := r.outages.seen().Age(born.Add(second), born.Add(10*minute)); age != 10*minute-second {
+		t.Errorf("a head of ten minutes is %s old: a thief has an hour", age)
+	}
+}
+
+// A span that was noted by a clock that is set is forgotten as far as it lies ahead.
+func TestStoreHeard_forgetsWhatIsAhead(t *testing.T) {
+	now := born
+	r, _ := rotator(t, &scripted{})
+	r.clock = func() time.Time { return now }
+	r.StoreHeard(nil)
+	r.outages.stalled(born.Add(-minute), born.Add(time.Hour))
+	now = born.Add(second)
+	r.StoreHeard(nil)
+	if diff := cmp.Diff(Outages{span(-minute, second)}, r.outages.seen()); diff != "" {
+		t.Errorf("outages (-want +got)\n%s", diff)
+	}
+}

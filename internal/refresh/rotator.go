@@ -241,15 +241,20 @@ func (r *Rotator) judgeAlone(c Call, gate *limit.Gate) (Outcome, error) {
 
 // outagesOf returns the outages as a family has felt them.
 func (r *Rotator) outagesOf(f id.Family) Outages {
-	now := r.wall()
-	r.noticeGap(r.heard.Load(), now) // the node has woken up, perhaps, and this is the first to notice
+	heard := time.Unix(0, r.heard.Load())
+	now := r.wall() // after that: who was stopped in between sees a gap, and no clock that was set back
 	list := r.outages.seen()
+	if heard.UnixNano() != 0 && now.Sub(heard) > longestPulse {
+		// The node has woken up, perhaps, and this is the first to notice. StoreHeard
+		// notes it, when the store has confirmed its clock.
+		list = list.with(Outage{heard, now})
+	}
 	if span, ok := r.shunned.locked(f, now); ok {
-		list = list.With(span)
+		list = list.with(span)
 	}
 	// The store may take its time to judge. If its clock is further than that by then,
 	// it has leapt, and this node has not seen the time pass.
-	return list.With(Outage{From: now.Add(longestPulse), Until: now.Add(aLifetime)})
+	return list.with(Outage{From: now.Add(longestPulse), Until: now.Add(aLifetime)})
 }
 
 const aLifetime = 100 * 365 * 24 * time.Hour
@@ -273,6 +278,7 @@ func (r *Rotator) noteAnswer(err error) {
 func (r *Rotator) StoreHeard(err error) {
 	now := r.wall()
 	r.noticeGap(r.heard.Swap(now.UnixNano()), now)
+	r.outages.cutAhead(now)
 	if err != nil {
 		r.outages.failed(r.clock())
 	} else {
