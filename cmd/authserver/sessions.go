@@ -8,6 +8,7 @@ import (
 	"example.com/authserver/internal/account"
 	"example.com/authserver/internal/app"
 	"example.com/authserver/internal/id"
+	"example.com/authserver/internal/keys"
 	"example.com/authserver/internal/refresh"
 	"example.com/authserver/internal/session"
 )
@@ -162,22 +163,31 @@ func (c *sessionsRevoke) raiseFloor(e *environment, in *app.Installation) error 
 	}
 }
 
-// instant reads the instant and compares it with the store's clock: a floor in
-// the future would kill every session at its birth, and no floor ever sinks.
+// instant reads the instant and compares it with the store's clock.
 func (c *sessionsRevoke) instant(e *environment, in *app.Installation) (time.Time, error) {
 	ring, err := in.Engine.Keys().ReadRing(e.ctx)
 	if err != nil {
 		return time.Time{}, err
 	}
-	if c.IssuedBefore == "now" {
-		return ring.StoreNow, nil
+	return floorOf(c.IssuedBefore, ring.StoreNow, time.Now())
+}
+
+// floorOf reads a floor. One that lies in the future would kill every session at its
+// birth, and no floor ever sinks; what the feed says to verifiers is dated by the
+// store's clock in any case.
+func floorOf(text string, store, here time.Time) (time.Time, error) {
+	if store.Sub(here) > keys.SmallLeap {
+		return time.Time{}, fmt.Errorf("the database's clock says %s, this machine's %s: if the database's is ahead, nobody could log in until then; set right the one that is wrong, and try again", instant(store), instant(here))
 	}
-	before, err := time.Parse(time.RFC3339Nano, c.IssuedBefore)
+	if text == "now" {
+		return store, nil
+	}
+	before, err := time.Parse(time.RFC3339Nano, text)
 	if err != nil {
-		return time.Time{}, usageError(fmt.Errorf("--issued-before is %q; want an instant like %s, or now", c.IssuedBefore, instant(ring.StoreNow)))
+		return time.Time{}, usageError(fmt.Errorf("--issued-before is %q; want an instant like %s, or now", text, instant(store)))
 	}
-	if before.After(ring.StoreNow) {
-		return time.Time{}, usageError(fmt.Errorf("--issued-before is %s, which lies in the future; the database's clock says %s", instant(before), instant(ring.StoreNow)))
+	if before.After(store) {
+		return time.Time{}, usageError(fmt.Errorf("--issued-before is %s, which lies in the future; the database's clock says %s", instant(before), instant(store)))
 	}
 	return before, nil
 }

@@ -137,7 +137,7 @@ func (v Vault) FinishRoots(ctx context.Context, actor string) (ended int, err er
 	}
 	var numbers []int
 	for _, k := range status.Keys {
-		if k.Purpose == keys.Refresh && k.State == keys.Revoked && status.At.Sub(k.Since) < rootsFor {
+		if k.Purpose == keys.Refresh && k.State == keys.Revoked && status.At.Sub(k.Since).Abs() < rootsFor {
 			numbers = append(numbers, k.Number)
 		}
 	}

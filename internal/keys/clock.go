@@ -8,8 +8,7 @@ import (
 // clockTolerance is how far a node's clock may be off the store's.
 const clockTolerance = 5 * time.Second
 
-// Less than SmallLeap is how clocks run; a machine that was suspended for as long
-// wakes up with such a leap, too. After doubtFor a clock that stays where it leapt to
+// Less than SmallLeap is how clocks run. After doubtFor a clock that stays where it leapt to
 // is believed.
 const (
 	SmallLeap = time.Minute
@@ -21,6 +20,7 @@ const (
 type sight struct {
 	began, ended time.Time
 	store        time.Time
+	slept        time.Duration // see asleep, at the end
 }
 
 // offset returns how far the store's clock is ahead of this node's, and how much of
@@ -42,30 +42,56 @@ func (g sight) offset(last *snapshot) (offset, off time.Duration) {
 func (g sight) leaptSince(last sight) time.Duration {
 	ran := g.store.Sub(last.store)
 	least, most := g.began.Sub(last.ended), g.ended.Sub(last.began) // by the monotonic clock
+	most += g.slept - last.slept
 	return max(ran-most, 0) + min(ran-least, 0)
 }
 
-// leap is what a node remembers of a store's clock that did not run but leapt.
+// leaps are those of a store's clock that are not believed yet: an immutable value.
+type leaps []leap
+
 type leap struct {
-	by   time.Duration // ahead, in all
-	seen time.Time     // the last one, by this node's clock
+	by   time.Duration // ahead
+	seen time.Time     // by this node's clock
 }
 
 // after returns what is remembered after one more look.
-func (l leap) after(now, last sight) leap {
-	l.by = l.at(now.began)
-	if by := now.leaptSince(last); by.Abs() > SmallLeap {
-		l = leap{l.by + by, now.began}
+func (l leaps) after(now, last sight) leaps {
+	by := now.leaptSince(last)
+	if by.Abs() <= SmallLeap {
+		return l
 	}
-	return l
+	var next leaps
+	for _, old := range l {
+		if now.began.Sub(old.seen) < doubtFor {
+			next = append(next, old)
+		}
+	}
+	next = append(next, leap{by, now.began})
+	// What was taken back again has not been: it would be believed sooner than that.
+	for i := range next {
+		if next[i:].sum().Abs() <= SmallLeap {
+			return next[:i]
+		}
+	}
+	return next
 }
 
-// at returns the leap that is not believed yet at an instant of this node's clock.
-func (l leap) at(now time.Time) time.Duration {
-	if now.Sub(l.seen) >= doubtFor {
-		return 0
+func (l leaps) sum() (by time.Duration) {
+	for _, one := range l {
+		by += one.by
 	}
-	return l.by
+	return by
+}
+
+// at returns how far the clock has leapt in all, as far as that is not believed yet at
+// an instant of this node's clock.
+func (l leaps) at(now time.Time) (by time.Duration) {
+	for _, old := range l {
+		if now.Sub(old.seen) < doubtFor {
+			by += old.by
+		}
+	}
+	return by
 }
 
 // Now returns the store's clock as this node knows it: its own clock plus
@@ -83,22 +109,44 @@ func (r *Ring) Offset() time.Duration {
 
 // Leap returns how far the store's clock has leapt ahead (negative: was set back)
 // within the last hour and stayed there, or 0. What has ended by such a clock may not
-// have ended.
+// have ended. This node's own clock, which may be the store's as well, is looked at
+// now, the store's was at the last read.
 func (r *Ring) Leap() time.Duration {
-	if s := r.current.Load(); s != nil {
-		return s.leap.at(r.clock())
+	s := r.current.Load()
+	if s == nil {
+		return 0
 	}
-	return 0
+	now, seen := r.clock(), s.sight.ended
+	leap := s.leaps.at(now)
+	if own := now.Round(0).Sub(seen.Round(0)) - now.Sub(seen) - (asleep() - s.sight.slept); own.Abs() > SmallLeap {
+		leap += own
+	}
+	if s.off > clockTolerance {
+		// Nobody knows which of the two is right. A node that started after the leap has
+		// seen nothing else of it.
+		leap = max(leap, s.offset)
+	}
+	return leap
 }
 
-// Calm returns an error while the store's clock has leapt ahead by more than most. A
-// clock of this node alone that is off is what Ready reports.
+// Calm returns an error while the store's clock has leapt ahead by more than most, or
+// is as far ahead of this node's.
 func (r *Ring) Calm(most time.Duration) error {
 	if by := r.Leap(); by > most {
-		return fmt.Errorf("the store's clock has leapt ahead by %s, to %s: nothing is deleted by it for %s",
+		return fmt.Errorf("the store's clock is %s ahead of where it should be, at %s: nothing is deleted by it for %s",
 			by.Round(time.Second), r.Now().Format(time.RFC3339), doubtFor)
 	}
 	return nil
+}
+
+// misdated returns an error while tokens would be dated by a clock that has leapt and
+// that this node's own contradicts: verifiers refuse them, or, those that do not look at
+// the date, take them for longer than anybody can revoke them.
+func (r *Ring) misdated(s *snapshot) error {
+	if s.off <= clockTolerance || s.leaps.at(r.clock()).Abs() <= SmallLeap {
+		return nil
+	}
+	return fmt.Errorf("the store's clock has leapt and is off by %s against this node's: tokens would be dated by it", s.offset.Round(time.Second))
 }
 
 // steady reports whether the timetable may be acted on. What a wrong clock lets end

@@ -2,6 +2,7 @@ package keys
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -26,7 +27,7 @@ func TestCalm_deletesNothingByAClockThatLeaps(t *testing.T) {
 			{"still", 36500 * day, 30 * time.Minute, false, false},
 			{"back from there", 0, time.Minute, true, true},
 			{"two days ahead", 2 * day, time.Minute, false, false},
-			{"and it stays", 2 * day, doubtFor, true, true},
+			{"and it stays, which this node's own contradicts", 2 * day, doubtFor, false, false},
 			{"behind", -2 * day, time.Minute, true, true},
 			{"back from behind", 0, time.Minute, true, true},
 		} {
@@ -102,6 +103,95 @@ func TestRing_aReadThatStoodStillSaysLittleAboutTheClock(t *testing.T) {
 			}
 			if r.Offset() != off || r.Leap() != 0 {
 				t.Errorf("offset %s, want %s; leap %s", r.Offset(), off, r.Leap())
+			}
+		}
+	})
+}
+
+func TestLeaps_areBelievedAfterAWhile(t *testing.T) {
+	noon := time.Date(2026, 11, 5, 12, 0, 0, 0, time.UTC)
+	look := func(at, ahead time.Duration) sight {
+		return sight{began: noon.Add(at), ended: noon.Add(at + time.Millisecond), store: noon.Add(at + ahead)}
+	}
+	asleep := look(7*time.Hour, 8*time.Hour)
+	asleep.slept = 8 * time.Hour
+	var l leaps
+	last := look(0, 0)
+	for _, s := range []struct {
+		name string
+		look sight
+		want time.Duration
+	}{
+		{"a second", look(time.Second, 0), 0},
+		{"half a minute ahead", look(2*time.Second, 30*time.Second), 0},
+		{"and back", look(3*time.Second, 0), 0},
+		{"two days ahead", look(time.Minute, 2*day), 2 * day},
+		{"still", look(31*time.Minute, 2*day), 2 * day},
+		{"and one more", look(41*time.Minute, 3*day), 3 * day},
+		{"the first is believed", look(62*time.Minute, 3*day), day},
+		{"the second, too", look(102*time.Minute, 3*day), 0},
+		{"set back", look(2*time.Hour, 0), -3 * day},
+		{"for an hour", look(3*time.Hour+time.Second, 0), 0},
+		{"ahead", look(4*time.Hour, 2*day), 2 * day},
+		{"back", look(4*time.Hour+30*time.Minute, 0), 0},
+		{"ahead again", look(4*time.Hour+50*time.Minute, 2*day), 2 * day},
+		{"for an hour of its own", look(5*time.Hour+40*time.Minute, 2*day), 2 * day},
+		{"and back", look(5*time.Hour+41*time.Minute, 0), 0},
+		{"which holds", look(6*time.Hour+30*time.Minute, 0), 0},
+		{"a machine that slept", asleep, 0},
+	} {
+		l, last = l.after(s.look, last), s.look
+		if by := l.at(s.look.ended); (by - s.want).Abs() > 10*time.Millisecond {
+			t.Errorf("%s: %s, want %s", s.name, by, s.want)
+		}
+	}
+}
+
+// A server that was founded while the clock was ahead signs when it has come back, and
+// not only on the day that the clock had shown.
+func TestTend_keysFromTheFutureSignWhenTheClockComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ahead := 100 * day
+		store := newMemory(func() time.Time { return time.Now().Add(ahead) })
+		r := NewRing(store, masters(), quick(), time.Now, nil)
+		if err := r.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, _, err := r.Signer(""); err != nil {
+			t.Fatal(err)
+		}
+		ahead = 0
+		time.Sleep(time.Second)
+		r.tend(t.Context())
+		if err := r.Ready(); err != nil {
+			t.Error(err)
+		}
+		for _, k := range store.ring.Keys {
+			if k.Purpose == Sign && k.ActiveAt != nil && k.ActiveAt.Before(k.PublishedAt) {
+				t.Errorf("key %s signs from %s and is published at %s", k.Name(), k.ActiveAt, k.PublishedAt)
+			}
+		}
+	})
+}
+
+// What is signed by a clock that has leapt cannot be revoked: nobody signs by one that
+// the node's own contradicts.
+func TestSigner_notByAClockThatHasLeapt(t *testing.T) {
+	inBubble(t, func(t *testing.T, store *memory, r *Ring) {
+		ahead := time.Duration(0)
+		store.now = func() time.Time { return time.Now().Add(ahead) }
+		time.Sleep(day) // so that a key is active two hours ago, too
+		for _, s := range []struct {
+			ahead time.Duration
+			signs bool
+		}{{0, true}, {30 * time.Second, true}, {0, true}, {2 * time.Hour, false}, {0, true}, {-2 * time.Hour, false}, {0, true}} {
+			ahead = s.ahead
+			time.Sleep(time.Second)
+			if err := r.Reread(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if _, _, _, err := r.Signer(""); (err == nil) != s.signs {
+				t.Errorf("%s ahead: %v", s.ahead, err)
 			}
 		}
 	})

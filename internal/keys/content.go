@@ -40,10 +40,10 @@ func (r *Ring) read(ctx context.Context) (StoredRing, error) {
 		err = fmt.Errorf("read the key ring: %w", err)
 	} else {
 		last := r.current.Load()
-		s.sight = sight{began: began, ended: ended, store: stored.StoreNow.Round(0)}
+		s.sight = sight{began: began, ended: ended, store: stored.StoreNow.Round(0), slept: asleep()}
 		s.offset, s.off = s.sight.offset(last)
 		if last != nil {
-			s.leap = last.leap.after(s.sight, last.sight)
+			s.leaps = last.leaps.after(s.sight, last.sight)
 		}
 		s.content, err = r.unlock(stored)
 	}

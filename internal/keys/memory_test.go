@@ -88,6 +88,9 @@ func (m *memory) ChangeRing(_ context.Context, c Change) (int64, error) {
 		}
 		rows[i].Sealed, rows[i].MasterID, rows[i].SignsFor = k.Sealed, k.MasterID, k.SignsFor
 		rows[i].ActiveAt, rows[i].RevokedAt = k.ActiveAt, k.RevokedAt
+		if k.PublishedAt.Before(rows[i].PublishedAt) {
+			rows[i].PublishedAt = k.PublishedAt
+		}
 	}
 	for _, k := range c.Insert {
 		if find(k.Name()) >= 0 || slices.ContainsFunc(rows, func(o StoredKey) bool { return o.KID == k.KID }) {

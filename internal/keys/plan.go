@@ -37,7 +37,8 @@ const keptRows = 16
 // twice is impossible because both ask for the same number.
 //
 // Only a store that never held a key gets keys that sign at once. Later a key
-// is always published one lead before it signs.
+// is always published one lead before it signs, but for what a wrong clock made:
+// see planSilence.
 func Plan(ring StoredRing, now time.Time, p Policy) []Step {
 	now = now.Truncate(time.Millisecond)
 	lives := Timeline(ring.Keys, p)
@@ -45,6 +46,7 @@ func Plan(ring StoredRing, now time.Time, p Policy) []Step {
 	for _, a := range p.Algorithms {
 		steps = append(steps, planAlgorithm(ring, of(lives, Sign, a), a, now, p)...)
 	}
+	steps = append(steps, planSilence(ring, lives, now, p)...)
 	steps = append(steps, planRoot(of(lives, Refresh, RootMAC), now)...)
 	for _, l := range lives {
 		if l.Key.Purpose != Sign {
@@ -85,6 +87,26 @@ func planAlgorithm(ring StoredRing, lives []Life, a Algorithm, now time.Time, p 
 		}
 		k.ActiveAt = &at
 		return []Step{{Do: Date, Key: k, Why: "the standby has no date"}}
+	}
+	return nil
+}
+
+// planSilence lets a standby sign at once where no key of any algorithm signs: keys
+// that were made or dated by a clock that was ahead wait for the day that it showed. One
+// that was published lately waits its lead all the same.
+func planSilence(ring StoredRing, lives []Life, now time.Time, p Policy) []Step {
+	if ring.Fresh() || slices.ContainsFunc(lives, func(l Life) bool { return l.Key.Purpose == Sign && l.State(now) == Active }) {
+		return nil
+	}
+	for _, a := range p.Algorithms {
+		next, ok := standbyOf(of(lives, Sign, a), now)
+		k := next.Key
+		if ahead := k.PublishedAt.After(now); ok && (ahead || now.Sub(k.PublishedAt) >= p.Lead) {
+			if k.ActiveAt = &now; ahead {
+				k.PublishedAt = now
+			}
+			return []Step{{Do: Date, Key: k, Why: "no signing key is active", Urgent: true}}
+		}
 	}
 	return nil
 }

@@ -40,7 +40,7 @@ type Blast struct {
 	// verifiers that obey the header hold it.
 	SuccessorHeld bool
 	// Discards lists the kids that are revoked too, because the store was
-	// compromised.
+	// compromised, or because with this key its algorithm ends.
 	Discards []string
 
 	// EndFamilies holds the root key numbers that are revoked. Keys ends no
@@ -104,30 +104,47 @@ func (c *Custodian) emergency(by By, lives []Life, now time.Time, kid string, co
 	revoke(target, "")
 
 	mine := of(lives, target.Key.Purpose, target.Key.Algorithm)
+	// The last key of an algorithm that is not configured any more takes along those
+	// that would take its place: no plan looks after them, so that the one before it
+	// would stand in the key set for ever, and the standby sign when its date comes.
+	ends := state == Active && target.Key.Purpose == Sign &&
+		!slices.Contains(c.policy.Algorithms, target.Key.Algorithm) && signsElse(lives, target, now)
 	// Who retired when the revoked key took over now retires when its successor
 	// does. What was gone by then must not come back into the key set, where
 	// no cache holds it: it is erased here, in case no node was awake to do so.
 	for _, l := range mine {
-		if l.State(now) == Gone && len(l.Key.Sealed) > 0 {
+		switch {
+		case l.State(now) == Gone && len(l.Key.Sealed) > 0:
 			d.steps = append(d.steps, Step{Do: Destroy, Key: destroyed(l.Key), Why: "the key is gone"})
+		case l.State(now) == Retiring && ends:
+			d.steps = append(d.steps, Step{Do: Destroy, Key: destroyed(l.Key), Why: "its algorithm ends"})
+			if until := l.RetiredFrom.Add(l.Key.SignsFor); until.After(now) {
+				blast.warn("Tokens of key %s, good until %s, are refused by who fetches the key set.", l.Key.KID, until.UTC().Format(time.RFC3339))
+			}
 		}
 	}
 	waiting := without(standbys(mine, now), kid)
-	if compromised {
+	if compromised || ends {
+		why := "compromised store"
+		if !compromised {
+			why = "its algorithm ends"
+		}
 		for _, l := range waiting {
-			revoke(l, "compromised store")
+			revoke(l, why)
 			blast.Discards = append(blast.Discards, l.Key.KID)
 			if l.Key.Purpose == Refresh {
 				blast.EndFamilies = append(blast.EndFamilies, l.Key.Number)
 			}
 		}
 		waiting = nil
+	}
+	if compromised {
 		blast.warnOfOthers(lives, now)
 	}
 	if state != Active {
 		return blast, d, nil
 	}
-	if target.Key.Purpose == Sign && !slices.Contains(c.policy.Algorithms, target.Key.Algorithm) && signsElse(lives, target, now) {
+	if ends {
 		blast.warn("%s is not configured any more: nothing takes the place of this key.", target.Key.Algorithm)
 		return blast, d, nil
 	}

@@ -110,6 +110,38 @@ func TestRevoke_ofAnAlgorithmNoLongerConfiguredLeavesNothingBehind(t *testing.T)
 	}
 }
 
+// A standby that nobody looks after would sign when its date comes, and the key before
+// the revoked one would come back for ever.
+func TestRevoke_theLastKeyOfAnAlgorithmTakesItsNeighboursAlong(t *testing.T) {
+	d := open4test(t, quick())
+	rotate := func() {
+		t.Helper()
+		if _, err := d.custodian.Rotate(t.Context(), operator, EdDSA, time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rotate()
+	d.after(t, 24*time.Hour)
+	rotate()
+	if want := []string{"sign EdDSA 1 retiring", "sign EdDSA 2 active", "sign EdDSA 3 published"}; !slices.Equal(d.lines(t, Sign, EdDSA), want) {
+		t.Fatalf("timetable %q, want %q", d.lines(t, Sign, EdDSA), want)
+	}
+	second := d.signing(t, EdDSA)
+	d.policy.Algorithms = []Algorithm{ES256}
+	d.custodian = NewCustodian(d.store, d.masters, d.policy, d.now)
+	b, err := d.custodian.Revoke(t.Context(), operator, second, false)
+	if err != nil || len(b.Discards) != 1 || b.Successor != "" {
+		t.Fatalf("%+v (%v)", b, err)
+	}
+	want := []string{"sign EdDSA 1 gone", "sign EdDSA 2 revoked", "sign EdDSA 3 revoked"}
+	for range 2 {
+		if got := d.lines(t, Sign, EdDSA); !slices.Equal(got, want) {
+			t.Fatalf("timetable %q, want %q", got, want)
+		}
+		d.move(100 * 24 * time.Hour)
+	}
+}
+
 func TestRevoke_erasesInTheSameChangeAndBringsNobodyBack(t *testing.T) {
 	d := open4test(t, quick())
 	d.custodian.Rotate(t.Context(), operator, ES256, time.Time{})

@@ -63,7 +63,7 @@ type snapshot struct {
 	sight  sight
 	offset time.Duration // the store's clock minus this node's
 	off    time.Duration // the part of offset's size that the round trip cannot explain
-	leap   leap
+	leaps  leaps
 }
 
 // NewRing returns a ring that has read nothing yet. observer may be nil.
@@ -108,6 +108,9 @@ func (r *Ring) Signer(alg Algorithm) (kid string, method jwt.SigningMethod, key 
 	s, err := r.fresh()
 	if err != nil {
 		return "", nil, nil, err
+	}
+	if err := r.misdated(s); err != nil {
+		return "", nil, nil, r.trouble(err)
 	}
 	h := s.signer(alg, r.policy.Algorithms, r.clock().Add(s.offset))
 	if h == nil {

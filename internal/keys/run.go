@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"example.com/authserver/internal/audit"
@@ -34,7 +35,7 @@ func (r *Ring) Start(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		steps := urgent(Plan(ring, r.Now(), r.policy))
+		steps := urgent(r.plan(ring, r.Now()))
 		if len(steps) == 0 {
 			return nil
 		}
@@ -81,7 +82,7 @@ func (r *Ring) tend(ctx context.Context) {
 		return
 	}
 	began, now := r.clock(), r.Now()
-	steps := Plan(ring, now, r.policy)
+	steps := r.plan(ring, now)
 	must := urgent(steps)
 	switch {
 	case len(must) > 0:
@@ -112,6 +113,16 @@ func (r *Ring) tend(ctx context.Context) {
 		return
 	}
 	_, _ = r.read(ctx) // a failure is told to the observer, and the next turn reads again
+}
+
+// plan is Plan, but no signing key is dated anew while the two clocks disagree: by one
+// that was set back for a moment no key signs yet.
+func (r *Ring) plan(ring StoredRing, now time.Time) []Step {
+	steps := Plan(ring, now, r.policy)
+	if r.current.Load().off <= clockTolerance {
+		return steps
+	}
+	return slices.DeleteFunc(steps, func(s Step) bool { return s.Do == Date && s.Key.Purpose == Sign })
 }
 
 func (r *Ring) holds(ctx context.Context, lease string, ttl time.Duration) bool {

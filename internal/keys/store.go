@@ -84,7 +84,8 @@ type Change struct {
 	// Insert holds new rows.
 	Insert []StoredKey
 	// Update holds rows that stand already, as they are to be: the store finds
-	// them by Name and writes Sealed, MasterID, ActiveAt, RevokedAt, SignsFor.
+	// them by Name and writes Sealed, MasterID, ActiveAt, RevokedAt, SignsFor, and
+	// PublishedAt where it is earlier.
 	Update []StoredKey
 	// Forget names rows to delete.
 	Forget []KeyName

@@ -109,10 +109,10 @@ func (s Keys) applyChange(ctx context.Context, tx pgx.Tx, c keys.Change, now tim
 	}
 	for i, k := range c.Update {
 		b.Queue(`-- name: keys.update
-			UPDATE keys SET sealed = $4, master_id = $5, active_at = $6, revoked_at = $7, signs_for = $8
+			UPDATE keys SET sealed = $4, master_id = $5, active_at = $6, revoked_at = $7, signs_for = $8, published_at = least(published_at, $9)
 			WHERE purpose = $1 AND algorithm = $2 AND number = $3`,
 			string(k.Purpose), string(k.Algorithm), k.Number,
-			sealedOf(k), masterOf(k), k.ActiveAt, k.RevokedAt, k.SignsFor).Exec(count(&met[len(c.Forget)+i]))
+			sealedOf(k), masterOf(k), k.ActiveAt, k.RevokedAt, k.SignsFor, k.PublishedAt).Exec(count(&met[len(c.Forget)+i]))
 	}
 	for _, k := range c.Insert {
 		b.Queue(`-- name: keys.insert

@@ -127,9 +127,9 @@ func (t *tx) changeKeys(c keys.Change) error {
 	for _, k := range c.Update {
 		material, master := sealed(k)
 		n, err := t.exec(`-- name: keys.update
-			UPDATE keys SET sealed = ?, master_id = ?, active_at = ?, revoked_at = ?, signs_for = ?
+			UPDATE keys SET sealed = ?, master_id = ?, active_at = ?, revoked_at = ?, signs_for = ?, published_at = min(published_at, ?)
 			WHERE purpose = ? AND algorithm = ? AND number = ?`,
-			material, master, instant(k.ActiveAt), instant(k.RevokedAt), k.SignsFor,
+			material, master, instant(k.ActiveAt), instant(k.RevokedAt), k.SignsFor, k.PublishedAt,
 			string(k.Purpose), string(k.Algorithm), k.Number)
 		if err := oneRow(n, err, "update", k.Name()); err != nil {
 			return err

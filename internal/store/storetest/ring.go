@@ -102,7 +102,8 @@ var ringStories = []story{
 			r.Errorf("revision %d and %d, master %s", revision, ring.Revision, ring.MasterID)
 		}
 
-		standby.ActiveAt = nil // a rotation that was canceled
+		standby.ActiveAt = nil                                    // a rotation that was canceled
+		standby.PublishedAt = standby.PublishedAt.Add(-time.Hour) // by a clock that was ahead, as it has turned out
 		r.change(keys.Change{IfRevision: 2, Update: []keys.StoredKey{standby}, Forget: []keys.KeyName{first.Name()}})
 		r.same("the ring", []keys.StoredKey{root, standby}, r.ring().Keys)
 		if n := r.change(keys.Change{IfRevision: 3, Audit: []audit.Event{{Kind: audit.KeyCanceled, Actor: "operator:x", RequestID: "empty"}}}); n != 4 {
