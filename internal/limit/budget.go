@@ -28,9 +28,13 @@ func BudgetOf(kind string, parts ...string) Budget {
 type Allowance struct {
 	Free    int           // failures without a wait
 	First   time.Duration // the wait after the Free-th failure, doubled by each further one
-	Longest time.Duration // the longest wait
+	Longest time.Duration // the longest wait, an hour at most: see ClosedAtMost
 	Forget  time.Duration
 }
+
+// ClosedAtMost is for how long a budget may be closed. One that is closed for longer
+// was closed by a clock that has been set back since, and is open.
+const ClosedAtMost = time.Hour + time.Minute
 
 // Wait returns how long a budget stays closed after its n-th failure.
 func (a Allowance) Wait(n int) time.Duration {

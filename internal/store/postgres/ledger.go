@@ -49,8 +49,8 @@ func (s Ledger) Charge(ctx context.Context, charges []limit.Charge) (wait time.D
 					c.now + greatest(c.forget, c.longest)
 				FROM charge c, LATERAL (SELECT CASE WHEN b.forget_at > c.now THEN b.failures + 1 ELSE 1 END AS failures) n
 				WHERE c.budget = b.budget)
-			WHERE b.closed_until <= (SELECT now FROM clock) OR b.forget_at <= (SELECT now FROM clock) OR b.failures = 0
-			RETURNING budget`, c.budgets, c.free, c.first, c.longest, c.forget, s.db.clock()).Query(func(rows pgx.Rows) error {
+			WHERE b.closed_until <= (SELECT now FROM clock) OR b.closed_until > (SELECT now FROM clock) + $7::interval OR b.forget_at <= (SELECT now FROM clock) OR b.failures = 0
+			RETURNING budget`, c.budgets, c.free, c.first, c.longest, c.forget, s.db.clock(), limit.ClosedAtMost).Query(func(rows pgx.Rows) error {
 			for rows.Next() {
 				counted++
 			}
@@ -121,8 +121,9 @@ func (s Ledger) Closed(ctx context.Context, budgets []limit.Budget) (wait time.D
 			SELECT COALESCE(max(EXTRACT(epoch FROM closed_until - COALESCE($2::timestamptz, now()))), 0)::float8
 			FROM budgets
 			WHERE budget = ANY ($1::bytea[]) AND failures > 0
-				AND forget_at > COALESCE($2::timestamptz, now()) AND closed_until > COALESCE($2::timestamptz, now())`,
-			budgetBytes(budgets), s.db.clock()).Scan(&seconds)
+				AND forget_at > COALESCE($2::timestamptz, now()) AND closed_until > COALESCE($2::timestamptz, now())
+				AND closed_until <= COALESCE($2::timestamptz, now()) + $3::interval`,
+			budgetBytes(budgets), s.db.clock(), limit.ClosedAtMost).Scan(&seconds)
 		wait = time.Duration(seconds * float64(time.Second))
 		return err
 	})

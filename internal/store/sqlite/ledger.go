@@ -50,8 +50,8 @@ func (s Ledger) Closed(ctx context.Context, budgets []limit.Budget) (wait time.D
 func (c *conn) closed(budgets []limit.Budget, now time.Time) (wait time.Duration, err error) {
 	for _, b := range budgets {
 		if _, err := c.one(`-- name: ledger.closed
-			SELECT closed_until FROM budgets WHERE budget = ?1 AND closed_until > ?2 AND forget_at > ?2`,
-			[]any{b[:], now}, func(r *row) { wait = max(wait, r.instant().Sub(now)) }); err != nil {
+			SELECT closed_until FROM budgets WHERE budget = ?1 AND closed_until > ?2 AND closed_until <= ?3 AND forget_at > ?2`,
+			[]any{b[:], now, now.Add(limit.ClosedAtMost)}, func(r *row) { wait = max(wait, r.instant().Sub(now)) }); err != nil {
 			return 0, err
 		}
 	}

@@ -141,6 +141,25 @@ var ledgerStories = []story{
 		r.clock.Advance(time.Hour + tick)
 		closed(r, b) // a new count
 	}},
+	{"closedByAClockThatWasAhead", func(r *rig) {
+		b := limit.BudgetOf("login", "ada")
+		r.clock.Advance(30 * day)
+		r.charge(tight, b)
+		r.charge(tight, b)
+		if wait := r.charge(tight, b); wait == 0 {
+			r.Fatal("it is open: this test shows nothing")
+		}
+		r.clock.Advance(-30 * day)
+		if wait := got(r.Ledger().Closed(r.Context(), []limit.Budget{b}))(r); wait != 0 {
+			r.Errorf("closed for %s", wait)
+		}
+		if wait := r.charge(tight, b); wait != 0 {
+			r.Errorf("a failure has to wait %s", wait)
+		}
+		if wait := r.charge(tight, b); wait != 4*time.Second {
+			r.Errorf("after one of now %s, want the third failure's 4s", wait)
+		}
+	}},
 	{"sweep", func(r *rig) {
 		for i := range 5 {
 			r.charge(tight, limit.BudgetOf("login", string(rune('a'+i))))
