@@ -55,15 +55,22 @@ func serveBare(args []string) int {
 
 // startBare starts the bare handler and returns its address.
 func (b *bench) startBare(body []byte) (c *child, address string, err error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, "", err
-	}
 	file := filepath.Join(b.dir, "bare-body")
 	if err := os.WriteFile(file, body, 0o644); err != nil {
 		return nil, "", err
 	}
-	cmd := exec.Command(self, bareVerb, file)
+	return b.startSelf("bare handler", nil, bareVerb, file)
+}
+
+// startSelf starts this program as a server that prints its address and ends
+// with its standard input.
+func (b *bench) startSelf(name string, env []string, args ...string) (c *child, address string, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, "", err
+	}
+	cmd := exec.Command(self, args...)
+	cmd.Env = append(os.Environ(), env...)
 	if _, err := cmd.StdinPipe(); err != nil { // held open for as long as we live
 		return nil, "", err
 	}
@@ -71,13 +78,13 @@ func (b *bench) startBare(body []byte) (c *child, address string, err error) {
 	if err != nil {
 		return nil, "", err
 	}
-	if c, err = startChild(cmd, "bare handler", filepath.Join(b.dir, "bare.log"), syscall.SIGKILL, nil); err != nil {
+	if c, err = startChild(cmd, name, filepath.Join(b.dir, args[0]+".log"), syscall.SIGKILL, nil); err != nil {
 		return nil, "", err
 	}
 	address, err = bufio.NewReader(out).ReadString('\n')
 	if err != nil {
 		c.stop(syscall.SIGTERM, time.Second)
-		return nil, "", fmt.Errorf("the bare handler did not tell its address (%w): %s", err, tail(c.log))
+		return nil, "", fmt.Errorf("the %s did not tell its address (%w): %s", name, err, tail(c.log))
 	}
 	return c, strings.TrimSpace(address), nil
 }

@@ -71,6 +71,7 @@ var measurements = []measurement{
 	{"sqlite", false, 1, (*bench).measureSQLite, false},
 	{"wear", true, 1, (*bench).measureWear, false},
 	{"refresh", true, 1, (*bench).measureRefresh, false},
+	{"floor", true, 1, (*bench).measureFloor, false},
 	{"cost", true, 1, (*bench).measureCost, false},
 	{"jwks", true, 1, (*bench).measureJWKS, false},
 	{"login", true, 0, (*bench).measureLogin, false},
@@ -115,6 +116,9 @@ type bench struct {
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == bareVerb {
 		os.Exit(serveBare(os.Args[2:]))
+	}
+	if len(os.Args) > 1 && os.Args[1] == floorVerb {
+		os.Exit(serveFloor())
 	}
 	// Children are started on this thread alone. They are told to end when the
 	// thread that started them does, and this one lives as long as the process.

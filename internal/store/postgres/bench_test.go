@@ -106,3 +106,53 @@ func backendCPU(b *testing.B, admin *pgx.Conn) (sum time.Duration) {
 	}
 	return sum
 }
+
+// BenchmarkSweep deletes expired families with their sessions in batches of several
+// sizes, nobody else being there. One operation is one family; run it with
+// -benchtime=20000x, because the dead are counted: 100,000.
+func BenchmarkSweep(b *testing.B) {
+	url := migrated(b)
+	seeded(b, url, 100_000)
+	db := open(b, postgres.Options{URL: secret.NewText(url), MaxConns: 12})
+	admin := connect(b, url)
+	for _, statement := range []string{
+		`UPDATE families SET used_at = now() - interval '100 days', head_born = now() - interval '100 days',
+			born_at = now() - interval '101 days', auth_time = now() - interval '101 days'`,
+		`VACUUM FULL families`, // as they were born: side by side
+		`VACUUM ANALYZE families`,
+		`CHECKPOINT`,
+	} {
+		if _, err := admin.Exec(b.Context(), statement); err != nil {
+			b.Fatal(err)
+		}
+	}
+	policy := refresh.Policy{IdleTTL: 720 * time.Hour}
+	before := time.Now().Add(-7 * 24 * time.Hour)
+	place := refresh.Edge
+	for _, size := range []int{10, 25, 100, 400} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			var start string
+			if err := admin.QueryRow(b.Context(), "SELECT pg_current_wal_insert_lsn()::text").Scan(&start); err != nil {
+				b.Fatal(err)
+			}
+			cpu := backendCPU(b, admin)
+			for left := b.N; left > 0; {
+				next, deleted, err := db.Families().Sweep(b.Context(), place, min(size, left), policy, before)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if next == refresh.Edge {
+					b.Fatal("no dead family is left: run it with -benchtime=20000x")
+				}
+				place = next
+				left -= deleted
+			}
+			var wal float64
+			if err := admin.QueryRow(b.Context(), "SELECT (pg_current_wal_insert_lsn() - $1::text::pg_lsn)::float8", start).Scan(&wal); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(float64((backendCPU(b, admin)-cpu).Microseconds())/float64(b.N), "postgres-us/op")
+			b.ReportMetric(wal/float64(b.N), "walB/op")
+		})
+	}
+}
