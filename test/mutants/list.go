@@ -100,6 +100,11 @@ var mutants = []mutant{
 		"./internal/refresh", "TestQueue_ofEqualTokensTheFirstIsTheAttempt",
 	},
 	{
+		"the longest outages ever are remembered in place of the last", "internal/refresh/outages.go",
+		"> windowReach {", "> 1<<62 {",
+		"./internal/refresh", "TestOutages_whatMattersNoMoreMakesRoom",
+	},
+	{
 		"a clock that has leapt ahead logs people out", "internal/refresh/rotator.go",
 		"out.Verdict == Expired && r.doubts(out, call.Policy)", "false",
 		"./internal/refresh", "TestRedeem_byAClockThatLeaps",
@@ -185,5 +190,10 @@ var mutants = []mutant{
 		"an access token outlives its session", "internal/token/token.go",
 		"if !g.Until.IsZero() && expires.After(g.Until) {", "if g.Until.Equal(now) {",
 		"./internal/token", "TestMint_whatVerifiersRelyOn",
+	},
+	{
+		"what passed by a clock that was ahead is told no more when it is back", "internal/revocation/feed.go",
+		"if !set && f.readAt", "if set && f.readAt",
+		"./internal/revocation", "TestFeed_aClockThatComesBackBringsEntriesBack",
 	},
 }
