@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
@@ -13,6 +12,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"example.com/authserver/internal/fault"
+	"example.com/authserver/internal/keys"
 )
 
 // Type is the typ header of a statement: no token of another kind passes for
@@ -59,23 +59,15 @@ func sign(with Signing, typ string, claims any) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	header, err := json.Marshal(map[string]string{"alg": method.Alg(), "kid": kid, "typ": typ})
-	if err != nil {
-		return nil, fmt.Errorf("spell the header of a %s: %w", typ, err)
-	}
 	payload, err := json.Marshal(claims)
 	if err != nil {
 		return nil, fmt.Errorf("spell a %s: %w", typ, err)
 	}
-	text := base64.RawURLEncoding.AppendEncode(nil, header)
-	text = append(text, '.')
-	text = base64.RawURLEncoding.AppendEncode(text, payload)
-	signature, err := method.Sign(string(text), key)
+	signed, err := keys.Compact(typ, kid, method, key, payload)
 	if err != nil {
-		return nil, fault.Trouble(fmt.Errorf("sign a %s with %s: %w", typ, kid, err))
+		return nil, fault.Trouble(err)
 	}
-	text = append(text, '.')
-	return base64.RawURLEncoding.AppendEncode(text, signature), nil
+	return signed, nil
 }
 
 // etag names what a statement tells, whoever signed it and when.

@@ -59,30 +59,6 @@ func (a Audience) MarshalJSON() ([]byte, error) {
 	return json.Marshal([]string(a))
 }
 
-// The methods that golang-jwt asks of claims.
-
-// GetExpirationTime implements jwt.Claims.
-func (c *Claims) GetExpirationTime() (*jwt.NumericDate, error) {
-	return jwt.NewNumericDate(time.Unix(c.ExpiresAt, 0)), nil
-}
-
-// GetIssuedAt implements jwt.Claims.
-func (c *Claims) GetIssuedAt() (*jwt.NumericDate, error) {
-	return jwt.NewNumericDate(time.Unix(c.IssuedAt, 0)), nil
-}
-
-// GetNotBefore implements jwt.Claims; there is none.
-func (c *Claims) GetNotBefore() (*jwt.NumericDate, error) { return nil, nil }
-
-// GetIssuer implements jwt.Claims.
-func (c *Claims) GetIssuer() (string, error) { return c.Issuer, nil }
-
-// GetSubject implements jwt.Claims.
-func (c *Claims) GetSubject() (string, error) { return c.Subject, nil }
-
-// GetAudience implements jwt.Claims.
-func (c *Claims) GetAudience() (jwt.ClaimStrings, error) { return jwt.ClaimStrings(c.Audience), nil }
-
 // Grant is what an access token says.
 type Grant struct {
 	User     id.User
@@ -174,16 +150,17 @@ func (m *Minter) mint(g Grant, now time.Time, ttl time.Duration) (Minted, error)
 	if m.policy.StatusLists && g.StatusIndex > 0 {
 		claims.Status = &Status{revocation.PlaceOf(m.policy.Issuer, g.StatusIndex)}
 	}
-	t := jwt.NewWithClaims(method, &claims)
-	t.Header["typ"] = Type
-	t.Header["kid"] = kid
-	signed, err := t.SignedString(key)
+	payload, err := json.Marshal(&claims)
 	if err != nil {
-		return Minted{}, fault.Trouble(fmt.Errorf("sign access token with %s: %w", kid, err))
+		return Minted{}, fmt.Errorf("spell the claims of an access token: %w", err)
+	}
+	signed, err := keys.Compact(Type, kid, method, key, payload)
+	if err != nil {
+		return Minted{}, fault.Trouble(err)
 	}
 	if m.policy.MaxBytes > 0 && len(signed) > m.policy.MaxBytes {
 		return Minted{}, fault.New(fault.Internal, "The access token would have %d bytes; at most %d are allowed.", len(signed), m.policy.MaxBytes).
 			Because(fmt.Errorf("user %s has %d roles", g.User, len(g.Roles)))
 	}
-	return Minted{Token: secret.NewText(signed), ID: claims.ID, IssuedAt: issued, ExpiresAt: expires}, nil
+	return Minted{Token: secret.NewText(string(signed)), ID: claims.ID, IssuedAt: issued, ExpiresAt: expires}, nil
 }

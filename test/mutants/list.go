@@ -183,7 +183,7 @@ var mutants = []mutant{
 	},
 	{
 		"the access token has no typ", "internal/token/token.go",
-		"\tt.Header[\"typ\"] = Type\n", "\tdelete(t.Header, \"typ\")\n",
+		"keys.Compact(Type, kid,", "keys.Compact(\"\", kid,",
 		"./internal/token", "TestMint_whatVerifiersRelyOn",
 	},
 	{
