@@ -16,9 +16,9 @@ import (
 
 // SweepRest implements store.Engine. What is under way beside a batch takes some
 // milliseconds longer, so the p99 of all stays where it is only if batches take few
-// percent of the time. Smaller ones, with as many rows a second, were not seen to be
-// gentler.
-func (db *DB) SweepRest() int { return 30 }
+// percent of the time. Smaller ones, with as many rows a second, cost more of it and were
+// not seen to be gentler.
+func (db *DB) SweepRest() int { return 15 }
 
 // sweepPages is how many pages of the table one Sweep looks at.
 const sweepPages = 64
