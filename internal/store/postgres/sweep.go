@@ -18,7 +18,7 @@ import (
 // milliseconds longer, so the p99 of all stays where it is only if batches take few
 // percent of the time. Smaller ones, with as many rows a second, cost more of it and were
 // not seen to be gentler.
-func (db *DB) SweepRest() int { return 15 }
+func (db *DB) SweepRest() int { return 20 }
 
 // sweepPages is how many pages of the table one Sweep looks at.
 const sweepPages = 64
