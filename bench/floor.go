@@ -6,10 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -60,17 +57,8 @@ type passenger struct {
 	landed     chan struct{}
 }
 
-// serveFloor answers until its standard input ends. The URL of the database is
-// in the environment.
-func serveFloor() int {
-	if err := runFloor(context.Background()); err != nil {
-		fmt.Fprintln(os.Stderr, "error:", err)
-		return 1
-	}
-	return 0
-}
-
-func runFloor(ctx context.Context) error {
+// serveFloor is the bare server. The URL of the database is in the environment.
+func serveFloor(ctx context.Context) error {
 	pool, err := pgxpool.New(ctx, os.Getenv("DATABASE_URL"))
 	if err != nil {
 		return err
@@ -80,20 +68,7 @@ func runFloor(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	fmt.Println(listener.Addr())
-	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: &floor{pool: pool, key: key}}
-	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin) // its end is all that matters
-		server.Close()
-	}()
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return nil
+	return serveChild(&floor{pool: pool, key: key})
 }
 
 // ServeHTTP implements http.Handler.
@@ -265,13 +240,7 @@ func (b *bench) measureFloor() error {
 		say("  round %d: %.0f refreshes/s, bare server %.0f/s, %.0f updates/s", round+1, taken[0][round].rate(), taken[1][round].rate(), taken[2][round].rate())
 	}
 
-	of := func(at int, value func(tally) float64) float64 {
-		var values []float64
-		for _, t := range taken[at] {
-			values = append(values, value(t))
-		}
-		return median(values)
-	}
+	of := func(at int, value func(tally) float64) float64 { return medianOf(taken[at], value) }
 	over := func(value func(tally) float64, above, below int) (float64, string) {
 		var ratios []float64
 		for round := range b.rounds {

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -21,36 +22,35 @@ const jwksPath = "/.well-known/jwks.json"
 // it has a heap and a scheduler to itself, as the server has.
 const bareVerb = "bare-handler"
 
-// serveBare answers every request with the bytes of a file until its standard
-// input ends, which is when the process that started it does.
-func serveBare(args []string) int {
+// serveBare answers every request with the bytes of a file.
+func serveBare(args []string) error {
 	body, err := os.ReadFile(strings.Join(args, " "))
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "error:", err)
-		return 1
+		return err
 	}
+	return serveChild(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/jwk-set+json")
+		_, _ = w.Write(body) // whoever went away needs no answer
+	}))
+}
+
+// serveChild serves on a port that it prints, until its standard input ends, which is
+// when the process that started it does. See startSelf.
+func serveChild(handler http.Handler) error {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "error:", err)
-		return 1
+		return err
 	}
 	fmt.Println(listener.Addr())
-	server := &http.Server{
-		ReadHeaderTimeout: time.Minute,
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Type", "application/jwk-set+json")
-			_, _ = w.Write(body) // whoever went away needs no answer
-		}),
-	}
+	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: handler}
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin) // its end is all that matters
 		server.Close()
 	}()
-	if err := server.Serve(listener); err != http.ErrServerClosed {
-		fmt.Fprintln(os.Stderr, "error:", err)
-		return 1
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
 	}
-	return 0
+	return nil
 }
 
 // startBare starts the bare handler and returns its address.

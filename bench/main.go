@@ -114,11 +114,13 @@ type bench struct {
 }
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == bareVerb {
-		os.Exit(serveBare(os.Args[2:]))
-	}
-	if len(os.Args) > 1 && os.Args[1] == floorVerb {
-		os.Exit(serveFloor())
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case bareVerb:
+			exit(serveBare(os.Args[2:]))
+		case floorVerb:
+			exit(serveFloor(context.Background()))
+		}
 	}
 	// Children are started on this thread alone. They are told to end when the
 	// thread that started them does, and this one lives as long as the process.
@@ -129,10 +131,15 @@ func main() {
 	if errors.Is(err, flag.ErrHelp) {
 		os.Exit(2)
 	}
+	exit(err)
+}
+
+func exit(err error) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)
 	}
+	os.Exit(0)
 }
 
 func run(ctx context.Context, args []string) error {

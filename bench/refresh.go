@@ -75,36 +75,37 @@ func (b *bench) measureRefresh() error {
 }
 
 func (b *bench) reportRefresh(clients int, target float64, ours, theirs []tally) {
-	of := func(list []tally, value func(tally) float64) float64 {
-		values := make([]float64, len(list))
-		for i, t := range list {
-			values[i] = value(t)
-		}
-		return median(values)
-	}
 	ratios := make([]float64, len(ours))
 	for i := range ours {
 		ratios[i] = ours[i].rate() / theirs[i].rate()
 	}
 	who := inWords(clients)
 	b.report.atLeast("refresh / pgbench update, "+who, median(ratios), "", target, "median of %d rounds, %s; others took %.0f %% of the machine", len(ratios), spread(ratios),
-		100*of(append(slices.Clone(ours), theirs...), tally.others))
-	b.report.note("refresh, "+who, of(ours, tally.rate), "/s", "p50 %.2f ms, p99 %.2f ms",
-		of(ours, func(t tally) float64 { return millis(quantile(t.latencies, 0.50)) }),
-		of(ours, func(t tally) float64 { return millis(quantile(t.latencies, 0.99)) }))
-	b.report.note("pgbench update, "+who, of(theirs, tally.rate), "/s", "CPU each: Postgres %.0f us, pgbench %.0f us",
-		of(theirs, func(t tally) float64 { return t.each(t.cpu[0]) }), of(theirs, func(t tally) float64 { return t.each(t.load) }))
-	server := of(ours, func(t tally) float64 { return t.each(t.cpu[0]) })
-	postgres := of(ours, func(t tally) float64 { return t.each(t.cpu[1]) })
-	load := of(ours, func(t tally) float64 { return t.each(t.load) })
-	update := of(theirs, func(t tally) float64 { return t.each(t.cpu[0] + t.load) })
+		100*medianOf(append(slices.Clone(ours), theirs...), tally.others))
+	b.report.note("refresh, "+who, medianOf(ours, tally.rate), "/s", "p50 %.2f ms, p99 %.2f ms",
+		medianOf(ours, func(t tally) float64 { return millis(quantile(t.latencies, 0.50)) }),
+		medianOf(ours, func(t tally) float64 { return millis(quantile(t.latencies, 0.99)) }))
+	b.report.note("pgbench update, "+who, medianOf(theirs, tally.rate), "/s", "CPU each: Postgres %.0f us, pgbench %.0f us",
+		medianOf(theirs, func(t tally) float64 { return t.each(t.cpu[0]) }), medianOf(theirs, func(t tally) float64 { return t.each(t.load) }))
+	server := medianOf(ours, func(t tally) float64 { return t.each(t.cpu[0]) })
+	postgres := medianOf(ours, func(t tally) float64 { return t.each(t.cpu[1]) })
+	load := medianOf(ours, func(t tally) float64 { return t.each(t.load) })
+	update := medianOf(theirs, func(t tally) float64 { return t.each(t.cpu[0] + t.load) })
 	b.report.note("CPU of an update / of a refresh, "+who, update/(server+postgres+load), "", "what the ratio comes to where CPU is the ceiling of both")
 	b.report.note("CPU of a refresh, "+who, server+postgres+load, "us", "server %.0f us, Postgres %.0f us, load generator %.0f us", server, postgres, load)
 	if clients == 64 {
 		b.report.atMost("CPU of the server for a refresh, "+who, server, "us", 110, "")
 		b.report.atMost("CPU of Postgres for a refresh, "+who, postgres, "us", 25, "")
-		b.report.atMost("refresh p99, "+who, of(ours, func(t tally) float64 { return millis(quantile(t.latencies, 0.99)) }), "ms", 15, "")
+		b.report.atMost("refresh p99, "+who, medianOf(ours, func(t tally) float64 { return millis(quantile(t.latencies, 0.99)) }), "ms", 15, "")
 	}
+}
+
+func medianOf(list []tally, value func(tally) float64) float64 {
+	values := make([]float64, len(list))
+	for i, t := range list {
+		values[i] = value(t)
+	}
+	return median(values)
 }
 
 func inWords(clients int) string {

@@ -60,13 +60,7 @@ func (l leaps) after(now, last sight) leaps {
 	if by.Abs() <= SmallLeap {
 		return l
 	}
-	var next leaps
-	for _, old := range l {
-		if now.began.Sub(old.seen) < doubtFor {
-			next = append(next, old)
-		}
-	}
-	next = append(next, leap{by, now.began})
+	next := append(l.doubted(now.began), leap{by, now.began})
 	// What was taken back again has not been: it would be believed sooner than that.
 	for i := range next {
 		if next[i:].sum().Abs() <= SmallLeap {
@@ -76,6 +70,16 @@ func (l leaps) after(now, last sight) leaps {
 	return next
 }
 
+// doubted returns those that are not believed yet at an instant of this node's clock.
+func (l leaps) doubted(now time.Time) (young leaps) {
+	for _, one := range l {
+		if now.Sub(one.seen) < doubtFor {
+			young = append(young, one)
+		}
+	}
+	return young
+}
+
 func (l leaps) sum() (by time.Duration) {
 	for _, one := range l {
 		by += one.by
@@ -83,16 +87,8 @@ func (l leaps) sum() (by time.Duration) {
 	return by
 }
 
-// at returns how far the clock has leapt in all, as far as that is not believed yet at
-// an instant of this node's clock.
-func (l leaps) at(now time.Time) (by time.Duration) {
-	for _, old := range l {
-		if now.Sub(old.seen) < doubtFor {
-			by += old.by
-		}
-	}
-	return by
-}
+// at returns how far the clock has leapt in all, as far as that is not believed yet.
+func (l leaps) at(now time.Time) time.Duration { return l.doubted(now).sum() }
 
 // Now returns the store's clock as this node knows it: its own clock plus
 // Offset.

@@ -18,7 +18,7 @@ type header struct {
 
 // Compact signs a payload and returns the compact serialization of the JWS (RFC 7515
 // section 7.1). It is what golang-jwt writes for the same header, without the maps and
-// copies on the way there: a sixth of what a signed token costs.
+// copies on the way there.
 func Compact(typ, kid string, method jwt.SigningMethod, key crypto.Signer, payload []byte) ([]byte, error) {
 	head, err := json.Marshal(header{method.Alg(), kid, typ})
 	if err != nil {

@@ -241,23 +241,21 @@ func (r *Rotator) judgeAlone(c Call, gate *limit.Gate) (Outcome, error) {
 
 // outagesOf returns the outages as a family has felt them.
 func (r *Rotator) outagesOf(f id.Family) Outages {
-	heard := time.Unix(0, r.heard.Load())
+	heard := r.heard.Load()
 	now := r.wall() // after that: who was stopped in between sees a gap, and no clock that was set back
 	list := r.outages.seen()
-	if heard.UnixNano() != 0 && now.Sub(heard) > longestPulse {
+	if gap, ok := gapSince(heard, now); ok {
 		// The node has woken up, perhaps, and this is the first to notice. StoreHeard
 		// notes it, when the store has confirmed its clock.
-		list = list.with(Outage{heard, now})
+		list = list.with(gap)
 	}
 	if span, ok := r.shunned.locked(f, now); ok {
 		list = list.with(span)
 	}
 	// The store may take its time to judge. If its clock is further than that by then,
 	// it has leapt, and this node has not seen the time pass.
-	return list.with(Outage{From: now.Add(longestPulse), Until: now.Add(aLifetime)})
+	return list.with(Outage{From: now.Add(longestPulse)})
 }
-
-const aLifetime = 100 * 365 * 24 * time.Hour
 
 // noteAnswer keeps the spans in which the store gave no answer. A locked row
 // or a full queue is no outage: other families were answered meanwhile.
@@ -277,7 +275,13 @@ func (r *Rotator) noteAnswer(err error) {
 // which this node was stopped or suspended, or by which its clock was set.
 func (r *Rotator) StoreHeard(err error) {
 	now := r.wall()
-	r.noticeGap(r.heard.Swap(now.UnixNano()), now)
+	heard := r.heard.Swap(now.UnixNano())
+	if gap, ok := gapSince(heard, now); ok {
+		r.outages.stalled(gap.From, gap.Until)
+	}
+	if now.UnixNano() < heard {
+		r.outages.setBack(now)
+	}
 	r.outages.cutAhead(now)
 	if err != nil {
 		r.outages.failed(r.clock())
@@ -290,16 +294,11 @@ func (r *Rotator) StoreHeard(err error) {
 // the ring asks every second, and gives up on an answer after a few.
 const longestPulse = 15 * time.Second
 
-// noticeGap looks at the time since the store was asked last, as heard spells it.
-func (r *Rotator) noticeGap(heard int64, now time.Time) {
-	last := time.Unix(0, heard)
-	switch {
-	case heard == 0: // never yet
-	case now.Before(last):
-		r.outages.setBack(now)
-	case now.Sub(last) > longestPulse:
-		r.outages.stalled(last, now)
-	}
+// gapSince returns the time since the store was heard last, in nanoseconds since 1970
+// (0: never yet), if it is one in which this node did not run.
+func gapSince(heard int64, now time.Time) (gap Outage, ok bool) {
+	gap = Outage{time.Unix(0, heard), now}
+	return gap, heard != 0 && now.Sub(gap.From) > longestPulse
 }
 
 // Find reads the family of a token of any generation, for logout: nil when the
