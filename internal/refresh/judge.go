@@ -83,6 +83,12 @@ type Outcome struct {
 	Now time.Time
 }
 
+// LeavesTrace reports whether the outcome is more than its answer, in a store that was
+// told whether to spare whom it refuses.
+func (o Outcome) LeavesTrace(spare bool) bool {
+	return (o.Writes || o.Ends || len(o.Events) > 0) && (o.Verdict.Answers() || !spare)
+}
+
 // AuditEvents spells out.Events for the log: f is the family as it was. The
 // store sets the instant.
 func (o Outcome) AuditEvents(f *Family, a Attempt) []audit.Event {

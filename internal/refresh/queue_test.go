@@ -277,6 +277,19 @@ func TestShunned_isBoundedAndForgets(t *testing.T) {
 	if _, ok := s.locked(family(5000), born.Add(time.Hour)); ok || s.has(family(5000), born.Add(time.Hour)) || len(s.by) != 0 {
 		t.Error("one that is over is still there after it was asked for")
 	}
+	// Found locked while the clock was ahead, which has come back since.
+	s.add(family(7), born.Add(time.Hour), born.Add(time.Hour))
+	if s.has(family(7), born) {
+		t.Error("shunned until the clock is as far as it was")
+	}
+	s.add(family(7), born, born.Add(second))
+	if got, ok := s.locked(family(7), born.Add(second)); !ok || got != (Outage{born, born.Add(second)}) {
+		t.Errorf("found locked again when the clock was back: %v, %t", got, ok)
+	}
+	s.add(family(8), born.Add(time.Hour), born.Add(time.Hour))
+	if got, ok := s.locked(family(8), born); ok {
+		t.Errorf("locked in an hour's time: %v", got)
+	}
 }
 
 func TestQueue_isFullAtItsBound(t *testing.T) {

@@ -67,6 +67,7 @@ type Rotator struct {
 
 	outages watch
 	heard   atomic.Int64 // when the store was asked last, see StoreHeard
+	woken   atomic.Int64 // when it was asked after a pause that was longer than usual
 	pace    *limit.Pace[id.Family]
 
 	alone    *limit.Gate // judged one by one in ordinary times
@@ -117,14 +118,14 @@ func (r *Rotator) Redeem(ctx context.Context, p Presentation) (Redemption, error
 	token, call, err := r.admit(ctx, p)
 	var out Outcome
 	if err == nil {
-		out, err = r.decide(call)
+		out, err = r.decide(ctx, call)
 	}
 	if errors.Is(err, ErrStaleKeys) { // nothing was written
 		if err = r.roots.Reread(ctx); err == nil {
 			token, call, err = r.admit(ctx, p)
 		}
 		if err == nil {
-			out, err = r.decide(call)
+			out, err = r.decide(ctx, call)
 		}
 	}
 	if errors.Is(err, ErrForged) {
@@ -138,7 +139,7 @@ func (r *Rotator) Redeem(ctx context.Context, p Presentation) (Redemption, error
 		return Redemption{Family: token.family}, fault.Trouble(err)
 	}
 
-	if out.Verdict == Expired && r.doubts(out, call.Policy) {
+	if r.doubts(out, call.Policy) {
 		return Redemption{Family: token.family}, fault.Trouble(errLeapt)
 	}
 
@@ -160,9 +161,11 @@ func (r *Rotator) Redeem(ctx context.Context, p Presentation) (Redemption, error
 var errLeapt = errors.New("the store's clock has leapt ahead: without that this session has not expired")
 
 // doubts reports whether a family has expired only because the store's clock has leapt
-// ahead: as the ring has seen, or since it looked last. The note of the refusal stays
-// in the row.
+// ahead: as the ring has seen, or since it looked last.
 func (r *Rotator) doubts(out Outcome, p Policy) bool {
+	if out.Verdict != Expired {
+		return false
+	}
 	leap := max(r.leap(), out.Now.Sub(r.wall()))
 	return leap > longestPulse && out.Now.Add(-leap).Before(out.Next.IdleEnd(p))
 }
@@ -195,30 +198,68 @@ func (r *Rotator) admit(ctx context.Context, p Presentation) (Token, Call, error
 
 // decide tries the batch and falls back to judging alone, and keeps book of
 // whether the store answers.
-func (r *Rotator) decide(c Call) (Outcome, error) {
-	out, err := r.decideOnce(c)
+func (r *Rotator) decide(sender context.Context, c Call) (Outcome, error) {
+	out, err := r.decideOnce(sender, c)
 	r.noteAnswer(err)
 	return out, err
 }
 
-func (r *Rotator) decideOnce(c Call) (Outcome, error) {
+func (r *Rotator) decideOnce(sender context.Context, c Call) (Outcome, error) {
 	if r.shunned.has(c.Attempt.Family, r.clock()) {
-		return r.judgeAlone(c, r.suspects)
+		return r.judgeAlone(sender, c, r.suspects)
 	}
 	out, err := r.queue.rotate(c)
 	switch {
 	case err == nil:
 		return out, nil
 	case errors.Is(err, errAlone):
-		return r.judgeAlone(c, r.alone)
+		return r.judgeAlone(sender, c, r.alone)
 	case errors.Is(err, ErrRefused):
-		return r.judgeAlone(c, r.suspects)
+		return r.judgeAlone(sender, c, r.suspects)
 	default:
 		return Outcome{}, err
 	}
 }
 
-func (r *Rotator) judgeAlone(c Call, gate *limit.Gate) (Outcome, error) {
+// listenFor is how long whoever is about to end a family by what it presents has to be
+// there for: in that time a connection is found to be closed.
+const listenFor = 250 * time.Millisecond
+
+var (
+	errGone  = errors.New("whoever presented this token has gone, and its session is spared")
+	errWoken = errors.New("this node has stood still, and the token may have been good when it came: its session is spared")
+)
+
+// judgeAlone carries a refusal out in a second step only. None is noted that is doubted,
+// and a family is ended only in the face of whoever presented the token. A request that
+// lay in a stopped node, or in a queue, while its client gave up and was answered
+// elsewhere brings a token that is old by then; and nobody hears the answer, so that it
+// is of no use to a thief. In a node that has just stood still it may even be there, as a
+// tab is that waits while another one goes on.
+func (r *Rotator) judgeAlone(sender context.Context, c Call, gate *limit.Gate) (Outcome, error) {
+	c.Spare = true
+	out, err := r.judge(c, gate)
+	c.Spare = false
+	switch {
+	case err != nil, !out.LeavesTrace(c.Spare), out.Verdict.Answers(), r.doubts(out, c.Policy):
+		return out, err
+	case !out.Ends:
+		return r.judge(c, gate)
+	}
+	if r.justWoken() {
+		return Outcome{}, errWoken
+	}
+	listened := time.NewTimer(listenFor)
+	defer listened.Stop()
+	select {
+	case <-sender.Done():
+		return Outcome{}, errGone
+	case <-listened.C:
+	}
+	return r.judge(c, gate)
+}
+
+func (r *Rotator) judge(c Call, gate *limit.Gate) (Outcome, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), batchPatience)
 	defer cancel()
 	leave, err := gate.Enter(ctx)
@@ -261,7 +302,7 @@ func (r *Rotator) outagesOf(f id.Family) Outages {
 // or a full queue is no outage: other families were answered meanwhile.
 func (r *Rotator) noteAnswer(err error) {
 	switch {
-	case err == nil, errors.Is(err, ErrStaleKeys):
+	case err == nil, errors.Is(err, ErrStaleKeys), errors.Is(err, errGone), errors.Is(err, errWoken):
 		r.outages.answered(r.clock)
 	case !errors.Is(err, ErrLocked) && !errors.Is(err, errQueueFull) && !errors.Is(err, errUnanswered):
 		r.outages.failed(r.clock())
@@ -282,12 +323,35 @@ func (r *Rotator) StoreHeard(err error) {
 	if now.UnixNano() < heard {
 		r.outages.setBack(now)
 	}
+	if paused(heard, now) {
+		r.woken.Store(now.UnixNano())
+	}
 	r.outages.cutAhead(now)
 	if err != nil {
 		r.outages.failed(r.clock())
 	} else {
 		r.outages.quiet(r.clock())
 	}
+}
+
+// The ring asks every second. A node that has let ordinaryPulse pass without it may have
+// been stopped, and what it finds in its connections for wakesFor after that may have
+// lain there meanwhile. A database that is slow has the same effect: nobody who is late
+// is called a thief until it answers.
+const (
+	ordinaryPulse = 5 * time.Second
+	wakesFor      = 2 * time.Second
+)
+
+func paused(heard int64, now time.Time) bool {
+	return heard != 0 && now.Sub(time.Unix(0, heard)).Abs() > ordinaryPulse
+}
+
+// justWoken reports whether a request may have waited for this node to run again.
+func (r *Rotator) justWoken() bool {
+	heard, woken := r.heard.Load(), r.woken.Load()
+	now := r.wall() // after that
+	return paused(heard, now) || woken != 0 && now.Sub(time.Unix(0, woken)).Abs() < wakesFor
 }
 
 // longestPulse is how long the calls of StoreHeard may be apart on a node that runs:

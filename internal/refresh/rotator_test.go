@@ -3,6 +3,7 @@ package refresh
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -500,4 +501,82 @@ func TestRedeem_aRetryWhileTheClockLeaps(t *testing.T) {
 	if got, err := r.Redeem(t.Context(), holding(1)); err != nil || got.Verdict != Reused {
 		t.Errorf("%s (%s), %v; want reused: the time has passed", got.Verdict, got.Reason, err)
 	}
+}
+
+// A request that lay in a stopped node while its client was answered elsewhere, twice, is
+// no theft: its client has gone. Whoever is there to hear the answer is judged.
+func TestRedeem_anOldTokenWhoseSenderHasGoneEndsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &scripted{limits: BatchLimits{Size: 256, InFlight: 2}, batch: undecided}
+		s.redeem = func(_ context.Context, c Call, _ time.Duration) (Outcome, error) {
+			f := living()
+			f.ID, f.SecretHash, f.HeadKey = c.Attempt.Family, c.Attempt.SecretHash, c.Attempt.Key
+			f.Generation = c.Attempt.Generation + 2
+			return Judge(&f, c.Attempt, born.Add(second), c.Policy), nil
+		}
+		spared := func() (list []bool) {
+			for _, c := range s.alone {
+				list = append(list, c.Spare)
+			}
+			s.alone = nil
+			return list
+		}
+		r, told := rotator(t, s)
+
+		for _, after := range []time.Duration{0, listenFor / 2} {
+			sender, hangUp := context.WithTimeout(t.Context(), after)
+			_, err := r.Redeem(sender, holding(1))
+			hangUp()
+			if !fault.Is(err, fault.Unavailable) || !errors.Is(err, errGone) {
+				t.Errorf("gone after %s: %v; want trouble", after, err)
+			}
+			if list := spared(); !slices.Equal(list, []bool{true}) {
+				t.Errorf("gone after %s: judged with Spare %v; want once, spared", after, list)
+			}
+		}
+		if len(r.outages.seen()) > 0 || told.verdicts[Reused] > 0 {
+			t.Errorf("outages %v, %d reuses; want none", r.outages.seen(), told.verdicts[Reused])
+		}
+		got, err := r.Redeem(t.Context(), holding(1))
+		if list := spared(); err != nil || got.Verdict != Reused || !slices.Equal(list, []bool{true, false}) {
+			t.Errorf("there to hear it: %s, %v, Spare %v; want reused, ended the second time", got.Verdict, err, list)
+		}
+	})
+}
+
+// A tab waits for a node that stands still, while another tab is answered elsewhere, twice.
+func TestRedeem_aNodeThatHasStoodStillCallsNobodyAThief(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &scripted{limits: BatchLimits{Size: 256, InFlight: 2}, batch: undecided}
+		s.redeem = func(_ context.Context, c Call, _ time.Duration) (Outcome, error) {
+			f := living()
+			f.ID, f.SecretHash, f.HeadKey = c.Attempt.Family, c.Attempt.SecretHash, c.Attempt.Key
+			f.Generation = c.Attempt.Generation + 2
+			return Judge(&f, c.Attempt, born.Add(second), c.Policy), nil
+		}
+		r, _ := rotator(t, s)
+		r.StoreHeard(nil)
+		for _, step := range []struct {
+			name   string
+			passes time.Duration
+			heard  bool
+			reused bool
+		}{
+			{"it runs", time.Second, true, true},
+			{"a read takes its time", 4 * time.Second, true, true},
+			{"it stood still, and has not asked yet", 7 * time.Second, false, false},
+			{"it has asked", time.Millisecond, true, false},
+			{"it runs again", time.Second, true, false},
+			{"for a while", time.Second + time.Millisecond, true, true},
+		} {
+			time.Sleep(step.passes)
+			if step.heard {
+				r.StoreHeard(nil)
+			}
+			got, err := r.Redeem(t.Context(), holding(1))
+			if (err == nil && got.Verdict == Reused) != step.reused || err != nil && !errors.Is(err, errWoken) {
+				t.Errorf("%s: %s, %v", step.name, got.Verdict, err)
+			}
+		}
+	})
 }

@@ -24,7 +24,7 @@ func (s *shunned) has(f id.Family, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	locked, ok := s.by[f]
-	return ok && now.Sub(locked.Until) <= shunFor
+	return ok && now.Sub(locked.Until).Abs() <= shunFor
 }
 
 // add notes that the row of f was locked from until now, in vain waited for.
@@ -34,11 +34,11 @@ func (s *shunned) add(f id.Family, from, now time.Time) {
 	if s.by == nil {
 		s.by = make(map[id.Family]Outage)
 	}
-	if locked, ok := s.by[f]; ok && from.Sub(locked.Until) <= patience {
+	if locked, ok := s.by[f]; ok && from.Sub(locked.Until).Abs() <= patience {
 		from = locked.From
 	} else if len(s.by) >= shunnedBound {
 		for old, locked := range s.by {
-			if now.Sub(locked.Until) > shunFor {
+			if now.Sub(locked.Until).Abs() > shunFor { // also where a clock was set back meanwhile
 				delete(s.by, old)
 			}
 		}
@@ -55,7 +55,7 @@ func (s *shunned) locked(f id.Family, now time.Time) (span Outage, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	span, ok = s.by[f]
-	if ok && now.Sub(span.Until) > patience {
+	if ok && now.Sub(span.Until).Abs() > patience {
 		delete(s.by, f)
 		return Outage{}, false
 	}

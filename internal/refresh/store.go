@@ -32,6 +32,8 @@ type Call struct {
 	// in which a root key was revoked since leaves the call undecided in a batch,
 	// and answers ErrStaleKeys alone. 0: whatever was revoked.
 	Keys int64
+	// Spare has Redeem write nothing where the outcome refuses.
+	Spare bool
 }
 
 // BatchLimits says how a store likes its batches.
@@ -64,7 +66,7 @@ type Store interface {
 	// Redeem judges one attempt alone by calling Judge: it reads without a
 	// lock, and takes the row lock, and judges again, only if the outcome
 	// writes. A Reused verdict ends the family in the same transaction, user
-	// row first. ErrLocked when the row cannot be had within wait. ErrStaleKeys
+	// row first. Nothing is written of a refusal that is to be spared. ErrLocked when the row cannot be had within wait. ErrStaleKeys
 	// when the keys have changed since c.Keys: a replay under a root key that was
 	// revoked meanwhile would leave no trace that could put its access token into
 	// the revocation feed.

@@ -19,7 +19,8 @@ type crowd struct {
 	first   string // a token that somebody had at first; the holders' own change
 	over    chan struct{}
 	all     sync.WaitGroup
-	next    atomic.Uint64
+	next    atomic.Uint64 // attempts so far: whom to ask
+	answers atomic.Uint64 // refreshes that were acknowledged
 	http    *http.Client
 }
 
@@ -53,14 +54,31 @@ func (c *crowd) start() {
 					c.t.Errorf("client %d: %v", i, err)
 					return
 				}
+				c.answers.Add(1)
 			}
 		})
 	}
 }
 
+// impatient has everybody give an attempt up after d.
+func (c *crowd) impatient(d time.Duration) {
+	for _, h := range c.holders {
+		h.Timeout = d
+	}
+}
+
+// feeling is what a crowd must have felt of what was done to the servers.
+type feeling int
+
+const (
+	nothing  feeling = iota // not one attempt went without an answer
+	trouble                 // some did: else nothing was tested
+	whatever                // none or some
+)
+
 // settle ends the refreshing; everything being whole again, every session has
-// to be alive. wanted says that the faults must have been felt.
-func (c *crowd) settle(wanted bool) {
+// to be alive.
+func (c *crowd) settle(want feeling) {
 	c.t.Helper()
 	close(c.over)
 	c.all.Wait()
@@ -71,8 +89,11 @@ func (c *crowd) settle(wanted bool) {
 		}
 		refreshes, repeats = refreshes+h.Refreshes, repeats+h.Repeats
 	}
-	if wanted && repeats == 0 {
+	switch {
+	case want == trouble && repeats == 0:
 		c.t.Error("nobody felt any of it, so nothing was tested")
+	case want == nothing && repeats > 0:
+		c.t.Errorf("%d attempts had no answer; want none", repeats)
 	}
 	provetest.Figure(c.t, "sessions held through kills and stops", len(c.holders))
 	provetest.Figure(c.t, "refreshes acknowledged meanwhile", refreshes)
@@ -82,8 +103,8 @@ func (c *crowd) settle(wanted bool) {
 // refreshed waits until the crowd as a whole got n more answers.
 func (c *crowd) refreshed(n uint64) {
 	c.t.Helper()
-	from := c.next.Load()
-	for deadline := time.Now().Add(3 * time.Minute); c.next.Load() < from+n; {
+	from := c.answers.Load()
+	for deadline := time.Now().Add(3 * time.Minute); c.answers.Load() < from+n; {
 		if c.t.Failed() || time.Now().After(deadline) {
 			c.t.Fatal("the crowd makes no headway")
 		}

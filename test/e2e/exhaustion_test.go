@@ -68,7 +68,9 @@ func fill(t testing.TB, dir string) (filler string) {
 func TestExhaustion_aFullDiskUnderPostgres(t *testing.T) {
 	t.Run("postgres", func(t *testing.T) {
 		storetest.Postgres(t) // before anything is mounted: skips where there is none
-		pg := pgcluster.NewOn(t, func(dir string) { smallDisk(t, dir, "256") }, "--wal-segsize=1")
+		pg := pgcluster.NewWith(t, pgcluster.Options{
+			Prepare: func(dir string) { smallDisk(t, dir, "256") }, InitDB: []string{"--wal-segsize=1"},
+		})
 		n := newNode(t, "DATABASE_URL="+pg.URL(), "DATABASE_CONNS=12", "LOG_LEVEL=error").start()
 		c := newCrowd(t, []*node{n}, 6)
 		c.start()
@@ -89,7 +91,7 @@ func TestExhaustion_aFullDiskUnderPostgres(t *testing.T) {
 		}
 		pg.StartAgain()
 		n.awaitReady(time.Minute)
-		c.settle(true)
+		c.settle(trouble)
 		provetest.Figure(t, "disks filled", 1)
 		audit(t, n)
 	})
@@ -123,7 +125,7 @@ func TestExhaustion_aFullDiskUnderSQLite(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.refreshed(50)
-		c.settle(true)
+		c.settle(trouble)
 		provetest.Figure(t, "disks filled", 1)
 		audit(t, n)
 		if code := n.terminate(); code != 0 { // before the disk goes
@@ -184,7 +186,7 @@ func TestExhaustion_everyConnectionWaitsForALock(t *testing.T) {
 			t.Fatal(err)
 		}
 		waiting.Wait()
-		c.settle(false)
+		c.settle(nothing)
 		provetest.Figure(t, "pools exhausted", 1)
 		audit(t, n)
 	})
@@ -243,7 +245,7 @@ func TestExhaustion_slowClientsAndConnectionStorms(t *testing.T) {
 		if n := bad.Load(); n > 0 {
 			t.Errorf("%d of %d were not answered with 200", n, storm)
 		}
-		c.settle(false)
+		c.settle(whatever)
 		provetest.Figure(t, "slow clients", slow)
 		provetest.Figure(t, "connections of storms", storm)
 		audit(t, n)

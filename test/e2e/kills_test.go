@@ -32,7 +32,7 @@ func TestKills_nodesAtRandom(t *testing.T) {
 			n = nodes[dice.IntN(len(nodes))]
 			n.pause(time.Duration(200+dice.IntN(800)) * time.Millisecond)
 		}
-		c.settle(true)
+		c.settle(trouble)
 		provetest.Figure(t, "kills of a node", rounds)
 		provetest.Figure(t, "stops of a node", rounds)
 		audit(t, nodes[0])
@@ -49,10 +49,31 @@ func TestKills_nodesAtRandom(t *testing.T) {
 			n.start()
 			n.pause(time.Duration(200+dice.IntN(800)) * time.Millisecond)
 		}
-		c.settle(true)
+		c.settle(trouble)
 		provetest.Figure(t, "kills of a node", rounds)
 		provetest.Figure(t, "stops of a node", rounds)
 		audit(t, n)
+	})
+}
+
+// A node that is stopped for longer than its clients wait wakes with their requests in
+// its hands, which others have answered by then.
+func TestKills_aStoppedNodeWakesAfterItsClientsLeft(t *testing.T) {
+	t.Run("postgres", func(t *testing.T) {
+		dice := provetest.Dice(provetest.Seed(t), 3)
+		settings := []string{"DATABASE_URL=" + storetest.Postgres(t), "MASTER_KEY=" + masterKey, "DATABASE_CONNS=12", "LOG_LEVEL=error"}
+		nodes := []*node{newNode(t, settings...).start(), newNode(t, settings...).start()}
+		c := newCrowd(t, nodes, 8)
+		c.impatient(time.Second)
+		c.start()
+		rounds := 2 * provetest.Effort(t)
+		for range rounds {
+			c.refreshed(uint64(20 + dice.IntN(100)))
+			nodes[dice.IntN(len(nodes))].pause(time.Duration(2000+dice.IntN(1500)) * time.Millisecond)
+		}
+		c.settle(trouble)
+		provetest.Figure(t, "stops of a node, longer than its clients wait", rounds)
+		audit(t, nodes[0])
 	})
 }
 
@@ -158,10 +179,14 @@ func TestKills_postgresIsKilledAndComesBack(t *testing.T) {
 		c := newCrowd(t, nodes, 8)
 		c.start()
 		rounds := provetest.Effort(t)
-		for range rounds {
+		for round := range rounds {
 			c.refreshed(uint64(20 + dice.IntN(100)))
 			pg.Signal(syscall.SIGSTOP)
-			<-time.After(time.Duration(200+dice.IntN(1500)) * time.Millisecond)
+			stopped := time.Duration(200+dice.IntN(1500)) * time.Millisecond
+			if rounds > 1 && round == rounds/2 { // longer than a node waits
+				stopped = 20 * time.Second
+			}
+			<-time.After(stopped)
 			pg.Signal(syscall.SIGCONT)
 			c.refreshed(uint64(20 + dice.IntN(100)))
 			pg.Signal(syscall.SIGKILL)
@@ -170,7 +195,7 @@ func TestKills_postgresIsKilledAndComesBack(t *testing.T) {
 				n.awaitReady(time.Minute)
 			}
 		}
-		c.settle(true)
+		c.settle(trouble)
 		provetest.Figure(t, "kills of PostgreSQL", rounds)
 		provetest.Figure(t, "stops of PostgreSQL", rounds)
 		audit(t, nodes[0])

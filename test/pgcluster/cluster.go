@@ -30,16 +30,23 @@ type Cluster struct {
 
 	t   testing.TB
 	bin string
+	env []string
 	as  *syscall.Credential // root may not run PostgreSQL
+}
+
+// Options are what else than the ordinary a test may want of its server.
+type Options struct {
+	Prepare func(dir string) // is given the directory before there is anything in it
+	InitDB  []string         // further arguments for initdb
+	Env     []string         // further environment, NAME=VALUE
 }
 
 // New starts one that ends with the test. Without PostgreSQL it skips the test;
 // in CI it fails it.
-func New(t testing.TB) *Cluster { return NewOn(t, func(string) {}) }
+func New(t testing.TB) *Cluster { return NewWith(t, Options{}) }
 
-// NewOn makes one in a directory that prepare was given before, with the
-// further arguments for initdb.
-func NewOn(t testing.TB, prepare func(dir string), initdb ...string) *Cluster {
+// NewWith is New with options.
+func NewWith(t testing.TB, o Options) *Cluster {
 	t.Helper()
 	storetest.Postgres(t)
 	bin := os.Getenv("AUTHSERVER_TEST_POSTGRES_BIN")
@@ -55,8 +62,10 @@ func NewOn(t testing.TB, prepare func(dir string), initdb ...string) *Cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	prepare(dir)
-	c := &Cluster{t: t, bin: bin, Dir: dir, Port: port}
+	if o.Prepare != nil {
+		o.Prepare(dir)
+	}
+	c := &Cluster{t: t, bin: bin, env: o.Env, Dir: dir, Port: port}
 	if os.Getuid() == 0 {
 		u, err := user.Lookup("postgres")
 		if err != nil {
@@ -73,8 +82,8 @@ func NewOn(t testing.TB, prepare func(dir string), initdb ...string) *Cluster {
 		c.Run("pg_ctl", "-D", c.Data(), "-m", "immediate", "-w", "stop")
 		os.RemoveAll(dir)
 	})
-	initdb = append([]string{"-D", c.Data(), "-U", "tester", "-A", "trust", "-E", "UTF8", "--no-locale"}, initdb...)
-	if out, err := c.Run("initdb", initdb...); err != nil {
+	initdb := []string{"-D", c.Data(), "-U", "tester", "-A", "trust", "-E", "UTF8", "--no-locale"}
+	if out, err := c.Run("initdb", append(initdb, o.InitDB...)...); err != nil {
 		t.Fatalf("initdb: %v\n%s", err, out)
 	}
 	c.Start()
@@ -88,7 +97,7 @@ func (c *Cluster) Data() string { return filepath.Join(c.Dir, "data") }
 // returns what it printed.
 func (c *Cluster) Run(program string, args ...string) (string, error) {
 	cmd := exec.Command(filepath.Join(c.bin, program), args...)
-	cmd.Dir = c.Dir
+	cmd.Dir, cmd.Env = c.Dir, append(os.Environ(), c.env...)
 	if c.as != nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: c.as}
 	}

@@ -100,7 +100,7 @@ func (db *DB) auditFamilies(ctx context.Context, c *pgxpool.Conn, after [16]byte
 				('reused_family_has_ended', f.ended_at IS NULL AND EXISTS (
 					SELECT FROM audit_events e WHERE e.family_id = f.id AND e.kind = 'refresh.reused'), NULL),
 				('instants_lie_in_the_past', greatest(f.born_at, f.head_born, f.used_at, f.late_at, f.ended_at, f.refused_at)
-					> COALESCE($4::timestamptz, now()) + $3::interval, 'used at ' || f.used_at),
+					> COALESCE($4::timestamptz, now()) + $3::interval, 'at ' || greatest(f.born_at, f.head_born, f.used_at, f.late_at, f.ended_at, f.refused_at)),
 				('head_key_is_known', f.ended_at IS NULL AND f.absolute_end > COALESCE($4::timestamptz, now())
 					AND EXISTS (SELECT FROM keys k WHERE k.purpose = 'refresh')
 					AND NOT EXISTS (SELECT FROM keys k WHERE k.purpose = 'refresh' AND k.number = f.head_key AND k.sealed IS NOT NULL),

@@ -126,7 +126,7 @@ func (s Families) Redeem(ctx context.Context, c refresh.Call, wait time.Duration
 	out := refresh.Judge(f, c.Attempt, r.now, c.Policy)
 	// A second round is needed only where the family changed in between so
 	// that it now ends: the user's row must be locked before the family's.
-	for ends := out.Ends; f != nil && leavesTrace(out); {
+	for ends := out.Ends; f != nil && out.LeavesTrace(c.Spare); {
 		var settled bool
 		out, settled, err = s.settle(ctx, c, f.User, ends, wait)
 		switch {
@@ -142,9 +142,6 @@ func (s Families) Redeem(ctx context.Context, c refresh.Call, wait time.Duration
 	return out, nil
 }
 
-// leavesTrace reports whether an outcome is more than its answer.
-func leavesTrace(out refresh.Outcome) bool { return out.Writes || out.Ends || len(out.Events) > 0 }
-
 // settle judges once more under the locks and carries the outcome out. It
 // reports false, with nothing written, when the family must be ended and the
 // user's row was not locked.
@@ -156,6 +153,8 @@ func (s Families) settle(ctx context.Context, c refresh.Call, user id.User, ends
 		}
 		out, settled = refresh.Judge(f, c.Attempt, now, c.Policy), true
 		switch {
+		case !out.LeavesTrace(c.Spare):
+			return errNothing
 		case out.Ends && !ends:
 			settled = false
 			return errNothing
@@ -165,8 +164,6 @@ func (s Families) settle(ctx context.Context, c refresh.Call, user id.User, ends
 			})
 		case out.Writes:
 			err = writeMoving(ctx, tx, &out.Next)
-		case !leavesTrace(out):
-			return errNothing
 		}
 		if err != nil {
 			return err

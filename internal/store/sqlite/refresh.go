@@ -168,7 +168,7 @@ func (s Families) Redeem(ctx context.Context, c refresh.Call, wait time.Duration
 		return refresh.Outcome{}, err
 	}
 	out := refresh.Judge(f, c.Attempt, now, c.Policy)
-	if !effective(out) {
+	if !out.LeavesTrace(c.Spare) {
 		return out, nil
 	}
 	err = s.db.writeWithin(ctx, "refresh.settle", wait, func(t *tx) error {
@@ -177,7 +177,7 @@ func (s Families) Redeem(ctx context.Context, c refresh.Call, wait time.Duration
 			return err
 		}
 		out = refresh.Judge(f, c.Attempt, t.now, c.Policy)
-		if !effective(out) {
+		if !out.LeavesTrace(c.Spare) {
 			return errNothing
 		}
 		if out.Writes {
@@ -205,8 +205,6 @@ func (s Families) Redeem(ctx context.Context, c refresh.Call, wait time.Duration
 		return refresh.Outcome{}, err
 	}
 }
-
-func effective(out refresh.Outcome) bool { return out.Writes || out.Ends || len(out.Events) > 0 }
 
 // Family implements refresh.Store.
 func (s Families) Family(ctx context.Context, fid id.Family) (f *refresh.Family, now time.Time, err error) {

@@ -195,6 +195,19 @@ func (r *rig) judged(c refresh.Call) refresh.Outcome {
 	before, now, err := r.Families().Family(r.Context(), c.Attempt.Family)
 	r.must(err)
 	want := refresh.Judge(before, c.Attempt, now, c.Policy)
+	if !want.Verdict.Answers() && want.LeavesTrace(false) {
+		spared := c
+		spared.Spare = true
+		if out := r.redeem(spared); out.Verdict != want.Verdict || out.Ends != want.Ends {
+			r.Errorf("to be spared: %s, ends it: %t; want %s and %t", out.Verdict, out.Ends, want.Verdict, want.Ends)
+		}
+		if before != nil {
+			r.same("the row of a family that was spared", *before, r.row(c.Attempt.Family))
+		}
+		if e := r.events(audit.Filter{RequestID: c.Attempt.RequestID}); len(e) > 0 {
+			r.Errorf("a family was spared, and it is in the log: %v", e)
+		}
+	}
 	out := r.redeem(c)
 	r.carriedOut(c, before, want, out)
 	return out
