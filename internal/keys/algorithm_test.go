@@ -2,10 +2,13 @@ package keys
 
 import (
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/asn1"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
@@ -99,6 +102,45 @@ func TestMethod_signsWithAnySignerWhatOthersVerify(t *testing.T) {
 func cutLast(token string) (signing, sig string, ok bool) {
 	i := strings.LastIndexByte(token, '.')
 	return token[:i], token[i+1:], i > 0
+}
+
+// The examples of RFC 6979, appendices A.2.5 and A.2.6, with the message "sample": a key in
+// memory needs no random number for a signature, which a generator that repeats itself
+// would turn into the key.
+func TestMethod_anECDSAKeyInMemoryNeedsNoRandomNumber(t *testing.T) {
+	for a, c := range map[Algorithm]struct {
+		curve     elliptic.Curve
+		key, r, s string
+	}{
+		ES256: {
+			elliptic.P256(), "c9afa9d845ba75166b5c215767b1d6934e50c3db36e89b127b8a622b120f6721",
+			"efd48b2aacb6a8fd1140dd9cd45e81d69d2c877b56aaf991c34d0ea84eaf3716",
+			"f7cb1c942d657c41d436c7a1b6e29f65f3e900dbb9aff4064dc4ab2f843acda8",
+		},
+		ES384: {
+			elliptic.P384(), "6b9d3dad2e1b8c1c05b19875b6659f4de23c3b667bf297ba9aa47740787137d896d5724e4c70a825f872c9ea60d2edf5",
+			"94edbb92a5ecb8aad4736e56c691916b3f88140666ce9fa73d64c4ea95ad133c81a648152e44acf96e36dd1e80fabe46",
+			"99ef4aeb15f178cea1fe40db2603138f130e740a19624526203b6351d0a3a94fa329c145786e679e7b82c71a38628ac8",
+		},
+	} {
+		t.Run(string(a), func(t *testing.T) {
+			scalar, err := hex.DecodeString(c.key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			key, err := ecdsa.ParseRawPrivateKey(c.curve, scalar)
+			if err != nil {
+				t.Fatal(err)
+			}
+			signature, err := MethodOf(a).Sign("sample", key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := hex.EncodeToString(signature); got != c.r+c.s {
+				t.Errorf("got %s, want %s", got, c.r+c.s)
+			}
+		})
+	}
 }
 
 func TestMethod_refusesWhatIsNoSigner(t *testing.T) {
