@@ -123,6 +123,9 @@ func (r *revocations) refuseKey(kid string) error {
 // take returns what is held after st, and whether st names a key that was not
 // revoked before. Taking nothing new returns r itself. asked is the number that
 // was held when st was asked for, now the reader's clock, most the bound.
+//
+// What is forgotten here does not come back when the reader's clock does: nothing is
+// that was not over when st was issued, by the server's.
 func (r *revocations) take(st *statement, asked int64, now time.Time, most int) (next *revocations, namesKey bool, err error) {
 	switch {
 	case r == nil && st.after > 0, r != nil && st.after > r.seq:
@@ -134,6 +137,9 @@ func (r *revocations) take(st *statement, asked int64, now time.Time, most int) 
 	case r != nil && st.after == 0 && st.seq < r.seq && st.issued < r.issued:
 		return r, false, fmt.Errorf("%w: %d of %s, held are %d of %s", errOld,
 			st.seq, stamp(time.Unix(st.issued, 0)), r.seq, stamp(time.Unix(r.issued, 0)))
+	}
+	if issued := time.Unix(st.issued, 0); issued.Before(now) {
+		now = issued
 	}
 	next = &revocations{number: r.generation() + 1, seq: st.seq, issued: st.issued, entries: map[mark]revocation{}}
 	if r != nil {

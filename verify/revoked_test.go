@@ -23,6 +23,11 @@ func delta(after, seq int64, entries ...listed) *statement {
 	return &statement{issued: noon.Unix(), after: after, seq: seq, entries: entries}
 }
 
+func issuedLater(st *statement, seconds int64) *statement {
+	st.issued += seconds
+	return st
+}
+
 func TestRevocations_take(t *testing.T) {
 	a, b, c := about(2, "a", time.Hour), about(5, "b", time.Hour), about(9, "c", time.Hour)
 	held := func(t *testing.T) *revocations {
@@ -52,7 +57,9 @@ func TestRevocations_take(t *testing.T) {
 		"snapshot of a restored one":  {snapshot(3, 1, a), 5, 0, "ab", 3, nil}, // b lingers
 		"snapshot, replayed":          {snapshot(3, -1, a), 5, 0, "ab", 5, errOld},
 		"entry that is over at once":  {delta(5, 9, about(9, "c", -1)), 5, 0, "ab", 9, nil},
-		"entries over meanwhile":      {delta(5, 9, about(9, "c", 2*time.Hour)), 5, time.Hour, "c", 9, nil},
+		"entries over meanwhile":      {issuedLater(delta(5, 9, about(9, "c", 2*time.Hour)), 3600), 5, time.Hour, "c", 9, nil},
+		"entries over by one clock":   {delta(5, 9, about(9, "c", 30*time.Minute)), 5, time.Hour, "abc", 9, nil},
+		"and by the other":            {issuedLater(delta(5, 9, about(9, "c", 30*time.Minute)), 3600), 5, 0, "abc", 9, nil},
 		"snapshot after their end":    {snapshot(9, 3600), 5, 59 * time.Minute, "ab", 9, nil}, // by our clock they have a minute
 		"snapshot after both ends":    {snapshot(9, 3600), 5, time.Hour, "", 9, nil},
 		"more than fits":              {delta(5, 20, many(9)...), 5, 0, "b", 20, nil}, // a is the oldest

@@ -45,6 +45,7 @@ func New(ctx context.Context, in *Installation, log *slog.Logger) (*Server, erro
 	})
 	hearing := &hearing{Observer: metrics}
 	ring := keys.NewRing(in.Engine.Keys(), in.Masters, c.Keys(), time.Now, hearing)
+	hearing.ring = ring
 	if err := ring.Start(ctx); err != nil {
 		return nil, fmt.Errorf("keys: %w", err)
 	}
@@ -92,9 +93,11 @@ func New(ctx context.Context, in *Installation, log *slog.Logger) (*Server, erro
 }
 
 // hearing passes on to the rotator whether the store answers: the ring asks it
-// every second.
+// every second. While the answers give a date that nobody signs by, no refresh is
+// answered, which is an outage like any other.
 type hearing struct {
 	keys.Observer
+	ring    *keys.Ring
 	rotator atomic.Pointer[refresh.Rotator]
 }
 
@@ -102,8 +105,16 @@ type hearing struct {
 func (h *hearing) RingRead(took, offset time.Duration, err error) {
 	h.Observer.RingRead(took, offset, err)
 	if r := h.rotator.Load(); r != nil && !errors.Is(err, keys.ErrMasterKey) { // which the store answered
-		r.StoreHeard(err)
+		r.StoreHeard(h.outage(err))
 	}
+}
+
+// outage returns why no refresh can be answered just now, after a read of the ring.
+func (h *hearing) outage(err error) error {
+	if err != nil {
+		return err
+	}
+	return h.ring.Misdated()
 }
 
 // Run serves on both listeners until ctx ends and every request has been

@@ -19,17 +19,18 @@ const (
 // clock, at some instant between began and ended, which are this node's.
 type sight struct {
 	began, ended time.Time
+	took         time.Duration // between them, whatever this node's clock was set to meanwhile
 	store        time.Time
 	slept        time.Duration // see asleep, at the end
 }
 
-// offset returns how far the store's clock is ahead of this node's, and how much of
-// that the round trip cannot explain. Of what the round trip leaves open, the value
-// nearest to the last one is taken: a read in which the node was stopped, or its
-// clock was set, leaves minutes open, and half of them would be a guess.
+// offset returns how far the store's clock is ahead of this node's as it shows at the
+// end, and how much of that the round trip cannot explain. Of what the round trip leaves
+// open, the value nearest to the last one is taken: a read in which the node was stopped
+// leaves minutes open, and half of them would be a guess.
 func (g sight) offset(last *snapshot) (offset, off time.Duration) {
-	a, b := g.store.Sub(g.ended.Round(0)), g.store.Sub(g.began.Round(0))
-	least, most := min(a, b), max(a, b)
+	least := g.store.Sub(g.ended.Round(0))
+	most := least + g.took
 	offset = least + (most-least)/2
 	if last != nil {
 		offset = min(max(last.offset, least), most)
@@ -131,6 +132,14 @@ func (r *Ring) Calm(most time.Duration) error {
 	if by := r.Leap(); by > most {
 		return fmt.Errorf("the store's clock is %s ahead of where it should be, at %s: nothing is deleted by it for %s",
 			by.Round(time.Second), r.Now().Format(time.RFC3339), doubtFor)
+	}
+	return nil
+}
+
+// Misdated returns why this node does not sign although it reads the ring, or nil.
+func (r *Ring) Misdated() error {
+	if s := r.current.Load(); s != nil {
+		return r.misdated(s)
 	}
 	return nil
 }

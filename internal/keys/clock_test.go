@@ -108,6 +108,31 @@ func TestRing_aReadThatStoodStillSaysLittleAboutTheClock(t *testing.T) {
 	})
 }
 
+// This node's own clock may be set while it waits for an answer, too: only how long it
+// waited is sure.
+func TestSight_aClockThatIsSetDuringARead(t *testing.T) {
+	noon := time.Date(2026, 11, 5, 12, 0, 0, 0, time.UTC)
+	for _, s := range []struct {
+		name         string
+		set          time.Duration // this node's clock, while it waited
+		took         time.Duration
+		last, ahead  time.Duration // offset before, store's clock at the end
+		offset, most time.Duration // that the read cannot explain
+	}{
+		{"an ordinary read", 0, 2 * time.Millisecond, time.Hour, 0, 2 * time.Millisecond, 0},
+		{"the store is ahead", 0, 0, 0, 10 * time.Second, 10 * time.Second, 10 * time.Second},
+		{"this node was stopped", 0, time.Hour, time.Millisecond, -time.Minute, time.Millisecond, 0},
+		{"set ahead", 200 * day, 2 * time.Millisecond, 0, 0, -200*day + 2*time.Millisecond, 200*day - 2*time.Millisecond},
+		{"set back", -200 * day, 2 * time.Millisecond, 0, 0, 200 * day, 200 * day},
+	} {
+		look := sight{began: noon, ended: noon.Add(s.took + s.set), took: s.took, store: noon.Add(s.took + s.ahead)}
+		offset, off := look.offset(&snapshot{offset: s.last})
+		if offset != s.offset || off != s.most {
+			t.Errorf("%s: offset %s, of which %s is unexplained; want %s and %s", s.name, offset, off, s.offset, s.most)
+		}
+	}
+}
+
 func TestLeaps_areBelievedAfterAWhile(t *testing.T) {
 	noon := time.Date(2026, 11, 5, 12, 0, 0, 0, time.UTC)
 	look := func(at, ahead time.Duration) sight {
@@ -190,8 +215,8 @@ func TestSigner_notByAClockThatHasLeapt(t *testing.T) {
 			if err := r.Reread(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			if _, _, _, err := r.Signer(""); (err == nil) != s.signs {
-				t.Errorf("%s ahead: %v", s.ahead, err)
+			if _, _, _, err := r.Signer(""); (err == nil) != s.signs || (r.Misdated() == nil) != s.signs {
+				t.Errorf("%s ahead: %v; %v", s.ahead, err, r.Misdated())
 			}
 		}
 	})

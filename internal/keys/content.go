@@ -32,15 +32,19 @@ func (r *Ring) read(ctx context.Context) (StoredRing, error) {
 	defer r.reading.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	began := r.clock()
+	began, before := r.clock(), asleep()
 	stored, err := r.store.ReadRing(ctx)
-	ended := r.clock()
+	ended, slept := r.clock(), asleep()
+	took := max(0, ended.Sub(began))
+	if nap := slept - before; nap > time.Second { // less is between two looks at two clocks
+		took += nap
+	}
 	s := &snapshot{}
 	if err != nil {
 		err = fmt.Errorf("read the key ring: %w", err)
 	} else {
 		last := r.current.Load()
-		s.sight = sight{began: began, ended: ended, store: stored.StoreNow.Round(0), slept: asleep()}
+		s.sight = sight{began: began, ended: ended, took: took, store: stored.StoreNow.Round(0), slept: slept}
 		s.offset, s.off = s.sight.offset(last)
 		if last != nil {
 			s.leaps = last.leaps.after(s.sight, last.sight)
@@ -54,7 +58,7 @@ func (r *Ring) read(ctx context.Context) (StoredRing, error) {
 	} else {
 		r.failure.Store(&err)
 	}
-	r.observer.RingRead(ended.Sub(began), s.offset, err) // who asks Now in there gets this answer's
+	r.observer.RingRead(took, s.offset, err) // who asks Now in there gets this answer's
 	return stored, err
 }
 

@@ -86,7 +86,9 @@ func (r *Ring) fresh() (*snapshot, error) {
 	if s == nil {
 		return nil, r.trouble(errNotRead)
 	}
-	if age := r.clock().Sub(s.sight.began); age > FreshFor {
+	now := r.clock()
+	// While a machine is suspended only its wall clock goes on.
+	if age := max(now.Sub(s.sight.began), now.Round(0).Sub(s.sight.began.Round(0))); age > FreshFor {
 		return nil, r.trouble(fmt.Errorf("the key ring was read %s ago, want at most %s", age.Round(time.Second), FreshFor))
 	}
 	return s, nil
