@@ -15,10 +15,11 @@ import (
 
 // How much one piece of housekeeping does at most, and how long what has ended is
 // kept for explain. What walks a table of millions takes an hour for it: nobody
-// waits for that.
+// waits for that, and a batch of it is so small that whoever meets it does not notice.
 const (
-	sweepBatch = 100
-	keepEnded  = 7 * 24 * time.Hour
+	sweepBatch  = 100
+	gentleBatch = 25
+	keepEnded   = 7 * 24 * time.Hour
 )
 
 // housework is the built-in cleanup; no cron is needed.
@@ -58,7 +59,7 @@ func (s *Server) housework() []jobs.Job {
 			if err != nil {
 				return jobs.Done, err
 			}
-			next, deleted, err := engine.Families().Sweep(ctx, place, sweepBatch, c.Refresh(config.FirstParty), now.Add(-keepEnded))
+			next, deleted, err := engine.Families().Sweep(ctx, place, gentleBatch, c.Refresh(config.FirstParty), now.Add(-keepEnded))
 			place = next
 			if err != nil {
 				return jobs.Done, err
@@ -97,7 +98,7 @@ func (s *Server) housework() []jobs.Job {
 			return engine.Verifiers().SweepVerifiers(ctx, keys.KeepVerifiers, keys.MostVerifiers, sweepBatch)
 		}),
 		sweep("audit", time.Hour, leisurely, func(ctx context.Context, now time.Time) (int, error) {
-			return engine.SweepAudit(ctx, now.Add(-c.AuditRetention), sweepBatch)
+			return engine.SweepAudit(ctx, now.Add(-c.AuditRetention), gentleBatch)
 		}),
 	}
 }
