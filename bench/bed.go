@@ -17,7 +17,8 @@ type bed struct {
 	engine string
 	fleet  *fleet
 	start  func() (*authserver, error)
-	remove func() error // the server must have ended
+	audit  func() ([]byte, error) // what audit sessions --json says
+	remove func() error           // the server must have ended
 
 	// query asks for one number.
 	query func(ctx context.Context, statement string) (int64, error)
@@ -55,6 +56,7 @@ func (b *bench) postgresBed(name string, families, expired int) (*bed, error) {
 	return &bed{
 		engine: "Postgres", fleet: f,
 		start:  func() (*authserver, error) { return b.startServer(dir, c.url(name)) },
+		audit:  func() ([]byte, error) { return b.auditSessions(dir, c.url(name)) },
 		remove: func() error { return b.cluster.drop(context.WithoutCancel(b.ctx), c) },
 		query:  number,
 		exec: func(ctx context.Context, statement string) error {
@@ -93,6 +95,7 @@ func (b *bench) sqliteBed(name string, families, expired int) (*bed, error) {
 	return &bed{
 		engine: "SQLite", fleet: f,
 		start:  func() (*authserver, error) { return b.startServer(dir, "") },
+		audit:  func() ([]byte, error) { return b.auditSessions(dir, "") },
 		remove: db.Close,
 		query:  number,
 		exec: func(ctx context.Context, statement string) error {

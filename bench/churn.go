@@ -46,8 +46,8 @@ func (b *bench) wearOut(lay layBed, families, rotations int) (err error) {
 	what := map[string]string{"Postgres": "table", "SQLite": "database"}[d.engine]
 	b.report.atMost(fmt.Sprintf("%s, %s after %d rotations / before", d.engine, what, rotations), float64(after)/float64(before), "", 1.5,
 		"%d families, %d to %d MiB; %.0f/s, p99 %.2f ms", families, before/mib, after/mib, t.rate(), millis(quantile(t.latencies, 0.99)))
-	if d.wear == nil {
-		return nil
+	if err := b.auditBed(d); err != nil || d.wear == nil {
+		return err
 	}
 	updated, inPage, err := d.wear(b.ctx)
 	// Idle backends tell their counters within ten seconds.

@@ -83,6 +83,7 @@ var measurements = []measurement{
 	{"churn", false, 1, (*bench).measureChurn, true},
 	{"purge", false, 1, (*bench).measurePurge, true},
 	{"scale", false, 1, (*bench).measureScale, true},
+	{"soak-sqlite", false, 1, (*bench).measureSoakSQLite, true},
 	{"soak", false, 1, (*bench).measureSoak, true},
 }
 
@@ -241,7 +242,7 @@ func parse(args []string) (options, error) {
 	f.BoolVar(&o.scale, "scale", false, "take the measurements of great numbers and long times, and only those")
 	f.IntVar(&o.scaleOf, "scale-families", 10_000_000, "families of the large table; half as many expired rows are purged, and SQLite gets a tenth")
 	f.IntVar(&o.churn, "churn", 10_000_000, "rotations over a hundredth as many families; SQLite gets a tenth")
-	f.DurationVar(&o.soak, "soak", time.Hour, "length of the soak")
+	f.DurationVar(&o.soak, "soak", time.Hour, "length of the soak; SQLite gets a tenth")
 	f.IntVar(&o.rate, "rate", 200, "requests a second where the load is fixed")
 	f.StringVar(&o.only, "only", "", "take only these measurements, with commas: "+names())
 	f.BoolVar(&o.quick, "quick", false, "100,000 families, short measurements, one round: to see that it works")

@@ -157,7 +157,7 @@ func (b *bench) purge(lay layBed, living, expired int) (err error) {
 	if int(left) != living {
 		return fmt.Errorf("%d families are left; want %d", left, living)
 	}
-	return nil
+	return b.auditBed(d)
 }
 
 // slicesBesidePurge takes slices until all expired rows are gone: those in which

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -58,18 +60,7 @@ func (b *bench) startServer(dataDir, databaseURL string) (*authserver, error) {
 	}
 	cmd := exec.Command(b.server, "serve")
 	cmd.Dir = b.dir
-	cmd.Env = []string{
-		"PATH=" + os.Getenv("PATH"),
-		"AUTHSERVER_ISSUER=" + issuer,
-		"AUTHSERVER_ADDR=" + s.public,
-		"AUTHSERVER_ADMIN_ADDR=" + s.operations,
-		"AUTHSERVER_DATA_DIR=" + dataDir,
-		"AUTHSERVER_DRAIN_DELAY=0s",
-	}
-	if databaseURL != "" {
-		cmd.Env = append(cmd.Env, "AUTHSERVER_DATABASE_URL="+databaseURL)
-	}
-	cmd.Env = append(cmd.Env, b.settings...)
+	cmd.Env = append(b.environment(dataDir, databaseURL), "AUTHSERVER_ADDR="+s.public, "AUTHSERVER_ADMIN_ADDR="+s.operations)
 	began := time.Now()
 	var err error
 	s.child, err = startChild(cmd, "authserver", filepath.Join(b.dir, "authserver.log"), syscall.SIGKILL, nil)
@@ -94,6 +85,47 @@ func (b *bench) startServer(dataDir, databaseURL string) (*authserver, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// environment is that of every verb on one database.
+func (b *bench) environment(dataDir, databaseURL string) []string {
+	list := []string{
+		"PATH=" + os.Getenv("PATH"),
+		"AUTHSERVER_ISSUER=" + issuer,
+		"AUTHSERVER_DATA_DIR=" + dataDir,
+		"AUTHSERVER_DRAIN_DELAY=0s",
+	}
+	if databaseURL != "" {
+		list = append(list, "AUTHSERVER_DATABASE_URL="+databaseURL)
+	}
+	return append(list, b.settings...)
+}
+
+// auditSessions re-reads a whole database.
+func (b *bench) auditSessions(dataDir, databaseURL string) ([]byte, error) {
+	cmd := exec.CommandContext(b.ctx, b.server, "audit", "sessions", "--json")
+	cmd.Dir, cmd.Env = b.dir, b.environment(dataDir, databaseURL)
+	var errs strings.Builder
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	if exit := (*exec.ExitError)(nil); err != nil && (!errors.As(err, &exit) || len(out) == 0) { // with violations it exits so, too
+		return nil, fmt.Errorf("audit sessions: %w:\n%.2000s", err, errs.String())
+	}
+	return out, nil
+}
+
+// auditBed wants no broken invariant in a database that was used hard.
+func (b *bench) auditBed(d *bed) error {
+	out, err := d.audit()
+	if err != nil {
+		return err
+	}
+	var found struct{ Count int }
+	if err := json.Unmarshal(out, &found); err != nil {
+		return fmt.Errorf("audit sessions says %.300q: %w", out, err)
+	}
+	b.report.atMost(d.engine+", violations of an invariant at the end", float64(found.Count), "", 0, "authserver audit sessions")
+	return nil
 }
 
 // startOnPostgres runs a server on the seeded cluster.

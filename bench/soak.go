@@ -7,16 +7,31 @@ import (
 	"time"
 )
 
-// soakFamilies are refreshed while the server soaks.
-const soakFamilies = 100_000
+// soaking says how a server soaks: how long, over how many families, and with how many
+// refreshes a second.
+type soaking struct {
+	length    time.Duration
+	families  int
+	perSecond int
+}
 
 // soakSample is what the server said of itself at one instant.
 type soakSample struct{ goroutines, heap, rss float64 }
 
-// measureSoak keeps a server under a steady mix of refreshes, logins and requests
-// for the key set, and watches its goroutines and its heap after a collection.
-func (b *bench) measureSoak() (err error) {
-	d, err := b.postgresBed("soak", soakFamilies, 0)
+// measureSoak keeps a server under a steady load.
+func (b *bench) measureSoak() error {
+	return b.soakOn(b.postgresBed, soaking{b.soak, 100_000, 5 * b.rate})
+}
+
+// measureSoakSQLite does the same on SQLite with a tenth of everything.
+func (b *bench) measureSoakSQLite() error {
+	return b.soakOn(b.sqliteBed, soaking{b.soak / 10, 10_000, b.rate / 2})
+}
+
+// soakOn has a server answer a steady mix of refreshes, logins and requests for the
+// key set, and watches its goroutines and its heap after a collection.
+func (b *bench) soakOn(lay layBed, how soaking) (err error) {
+	d, err := lay("soak", how.families, 0)
 	if err != nil {
 		return err
 	}
@@ -30,13 +45,13 @@ func (b *bench) measureSoak() (err error) {
 	if err != nil {
 		return err
 	}
-	ctx, end := context.WithTimeout(b.ctx, b.soak)
+	ctx, end := context.WithTimeout(b.ctx, how.length)
 	defer end()
 	loads := []struct {
 		callers   []caller
 		perSecond int
 	}{
-		{refreshers(d.fleet, s.public, 64), 5 * b.rate},
+		{refreshers(d.fleet, s.public, 64), how.perSecond},
 		{[]caller{login}, 2},
 		{[]caller{&anyGetter{fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", jwksPath, s.public)}}, 20},
 	}
@@ -51,7 +66,7 @@ func (b *bench) measureSoak() (err error) {
 			failed <- err
 		}()
 	}
-	samples, err := b.watchSoak(ctx, s)
+	samples, err := b.watchSoak(ctx, s, how.length)
 	end()
 	for range loads {
 		err = errors.Join(err, <-failed)
@@ -59,12 +74,15 @@ func (b *bench) measureSoak() (err error) {
 	if err != nil {
 		return err
 	}
-	return b.reportSoak(samples, n)
+	if err := b.reportSoak(d.engine, samples, how.length, n); err != nil {
+		return err
+	}
+	return b.auditBed(d)
 }
 
 // watchSoak samples sixty times, or every two seconds where that is seldom.
-func (b *bench) watchSoak(ctx context.Context, s *authserver) (samples []soakSample, err error) {
-	tick := time.NewTicker(max(2*time.Second, b.soak/60))
+func (b *bench) watchSoak(ctx context.Context, s *authserver, length time.Duration) (samples []soakSample, err error) {
+	tick := time.NewTicker(max(2*time.Second, length/60))
 	defer tick.Stop()
 	for {
 		select {
@@ -88,7 +106,7 @@ func (b *bench) watchSoak(ctx context.Context, s *authserver) (samples []soakSam
 
 // reportSoak compares the last third with the one in the middle; the first is
 // for caches and pools to fill.
-func (b *bench) reportSoak(samples []soakSample, refreshes int) error {
+func (b *bench) reportSoak(engine string, samples []soakSample, length time.Duration, refreshes int) error {
 	third := len(samples) / 3
 	if third < 2 {
 		return fmt.Errorf("only %d samples were taken", len(samples))
@@ -101,11 +119,11 @@ func (b *bench) reportSoak(samples []soakSample, refreshes int) error {
 		return median(middle), median(last)
 	}
 	from, to := growth(func(s soakSample) float64 { return s.goroutines })
-	b.report.atMost("soak: goroutines at the end / in the middle", to/from, "", 1.1, "%.0f and %.0f; %s, %d refreshes, medians of %d samples", to, from, b.soak, refreshes, third)
+	b.report.atMost(engine+", soak: goroutines at the end / in the middle", to/from, "", 1.1, "%.0f and %.0f; %s, %d refreshes, medians of %d samples", to, from, length, refreshes, third)
 	from, to = growth(func(s soakSample) float64 { return s.heap })
-	b.report.atMost("soak: heap at the end / in the middle", to/from, "", 1.1, "%.1f and %.1f MiB in use after a collection", to/mib, from/mib)
+	b.report.atMost(engine+", soak: heap at the end / in the middle", to/from, "", 1.1, "%.1f and %.1f MiB in use after a collection", to/mib, from/mib)
 	from, to = growth(func(s soakSample) float64 { return s.rss })
-	b.report.note("soak: resident memory at the end", to/mib, "MiB", "%.1f MiB in the middle", from/mib)
+	b.report.note(engine+", soak: resident memory at the end", to/mib, "MiB", "%.1f MiB in the middle", from/mib)
 	return nil
 }
 
