@@ -3,6 +3,7 @@
 //
 // It exists because a suite can be green without having run: a store that
 // could not be opened, a helper that skips. It does not run anything itself.
+// What tests counted ("figure: histories checked: 72" in the log) it adds up.
 //
 // A test counts for a store when an element of its name starts with that
 // store's name (TestRotate/postgres, TestRotate/sqlite-wal), or when its package
@@ -16,9 +17,12 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -57,8 +61,10 @@ type count struct{ passed, failed, skipped int }
 type summary struct {
 	stores  map[string]*count
 	all     count
-	skips   []string // names of the skipped tests
-	trouble []string // packages that failed without a failing test
+	figures map[string]int // what passing tests counted, in their words
+	seeds   []string       // of passing tests
+	skips   []string       // names of the skipped tests
+	trouble []string       // packages that failed without a failing test
 }
 
 var stores = []string{"postgres", "sqlite"}
@@ -70,7 +76,7 @@ type unit struct{ pkg, test string }
 // read copies to out what a person wants to see of the stream, as it comes:
 // the closing line of every package, and the output of what failed.
 func read(in io.Reader, out io.Writer) (*summary, error) {
-	sum := &summary{stores: map[string]*count{}}
+	sum := &summary{stores: map[string]*count{}, figures: map[string]int{}}
 	for _, s := range stores {
 		sum.stores[s] = &count{}
 	}
@@ -120,6 +126,9 @@ func (s *summary) take(e event, held map[unit][]string, parents map[unit]bool, f
 			failures[e.Package]++
 			io.WriteString(out, strings.Join(lines, ""))
 		}
+		if e.Action == "pass" {
+			s.addFigures(lines)
+		}
 		if !parents[u] {
 			s.countTest(e)
 		}
@@ -151,6 +160,25 @@ func (s *summary) closePackage(e event, lines []string, held map[unit][]string, 
 		delete(held, u)
 	}
 	io.WriteString(out, strings.Join(lines, ""))
+}
+
+// A test that counts something says so in a line of its log, and one that makes random
+// choices says what replays them.
+var (
+	figureLine = regexp.MustCompile(`figure: (.+): ([0-9]+)$`)
+	seedLine   = regexp.MustCompile(`: seed ([0-9]+) \(`)
+)
+
+func (s *summary) addFigures(lines []string) {
+	for _, line := range lines {
+		if m := figureLine.FindStringSubmatch(strings.TrimRight(line, "\n")); m != nil {
+			n, _ := strconv.Atoi(m[2]) // digits; beyond an int nobody counts
+			s.figures[m[1]] += n
+		}
+		if m := seedLine.FindStringSubmatch(line); m != nil {
+			s.seeds = append(s.seeds, m[1])
+		}
+	}
 }
 
 func (s *summary) countTest(e event) {
@@ -189,6 +217,12 @@ func on(store string, e event) bool {
 
 func (s *summary) print(out io.Writer) {
 	fmt.Fprintln(out)
+	if len(s.seeds) > 0 {
+		fmt.Fprintln(out, "seeds:", strings.Join(s.seeds, " "))
+	}
+	for _, what := range slices.Sorted(maps.Keys(s.figures)) {
+		fmt.Fprintf(out, "%10d  %s\n", s.figures[what], what)
+	}
 	for _, store := range stores {
 		c := s.stores[store]
 		fmt.Fprintf(out, "on %-9s %d passed, %d failed, %d skipped\n", store+":", c.passed, c.failed, c.skipped)

@@ -42,6 +42,19 @@ const (
 {"Action":"output","Package":"m/mail","Output":"FAIL\tm/mail [build failed]\n"}
 {"Action":"fail","Package":"m/mail","Elapsed":0,"FailedBuild":"m/mail"}
 `
+	countingPackage = `{"Action":"run","Package":"m/prove","Test":"TestKills"}
+{"Action":"run","Package":"m/prove","Test":"TestKills/postgres"}
+{"Action":"output","Package":"m/prove","Test":"TestKills/postgres","Output":"    kills_test.go:9: figure: kills of a node: 2\n"}
+{"Action":"pass","Package":"m/prove","Test":"TestKills/postgres","Elapsed":0.1}
+{"Action":"run","Package":"m/prove","Test":"TestKills/sqlite"}
+{"Action":"output","Package":"m/prove","Test":"TestKills/sqlite","Output":"    kills_test.go:9: figure: kills of a node: 3\n"}
+{"Action":"output","Package":"m/prove","Test":"TestKills/sqlite","Output":"    effort.go:9: seed 17 (SEED=17 replays the choices)\n"}
+{"Action":"output","Package":"m/prove","Test":"TestKills/sqlite","Output":"    kills_test.go:9: figure: a line that says: nothing\n"}
+{"Action":"pass","Package":"m/prove","Test":"TestKills/sqlite","Elapsed":0.1}
+{"Action":"pass","Package":"m/prove","Test":"TestKills","Elapsed":0.1}
+{"Action":"output","Package":"m/prove","Output":"ok  \tm/prove\t0.1s\n"}
+{"Action":"pass","Package":"m/prove","Elapsed":0.1}
+`
 	skippingPackage = `{"Action":"run","Package":"m/store/sqlite","Test":"TestBusy"}
 {"Action":"skip","Package":"m/store/sqlite","Test":"TestBusy","Elapsed":0}
 {"Action":"output","Package":"m/store/sqlite","Output":"PASS\n"}
@@ -59,6 +72,14 @@ func TestRead_showsWhatGoTestShowsAndCounts(t *testing.T) {
 on postgres: 1 passed, 0 failed, 0 skipped
 on sqlite:   1 passed, 0 failed, 0 skipped
 3 passed, 0 failed, 0 skipped
+`},
+		{"counting", countingPackage, `ok  	m/prove	0.1s
+
+seeds: 17
+         5  kills of a node
+on postgres: 1 passed, 0 failed, 0 skipped
+on sqlite:   1 passed, 0 failed, 0 skipped
+2 passed, 0 failed, 0 skipped
 `},
 		{"failing", failingPackage, `    ring_test.go:9: want 2 keys, got 1
 --- FAIL: TestRing (0.00s)

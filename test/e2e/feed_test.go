@@ -99,8 +99,8 @@ func await(t *testing.T, from <-chan feedClaims, what string, fits func(feedEntr
 	}
 }
 
-// What one node ends is told by the other one, within a fraction of the two
-// seconds that are promised.
+// What one node ends is told by the other one, within the two seconds that are
+// promised.
 func TestFeed_whatOneNodeEndsTheOtherTells(t *testing.T) {
 	const logouts = 100
 	settings := []string{"DATABASE_URL=" + storetest.Postgres(t), "MASTER_KEY=" + masterKey}

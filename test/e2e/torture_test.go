@@ -21,7 +21,7 @@ type tortured struct {
 
 // torture runs the kit against a node, as its users do, and compares the
 // verdicts that are not good.
-func (n *node) torture(kit string, want map[string]string, args ...string) {
+func (n *node) torture(kit string, scenarios int, want map[string]string, args ...string) {
 	n.t.Helper()
 	args = append(args, "--json", "--style=v1", "--email=ada@example.com", "--password="+goodPassword, n.URL+"/v1/refresh")
 	cmd := exec.CommandContext(n.t.Context(), kit, args...)
@@ -48,7 +48,9 @@ func (n *node) torture(kit string, want map[string]string, args ...string) {
 			n.t.Errorf("%s: %s (%s), want %s", line.Scenario, line.Verdict, line.Happened, expected)
 		}
 	}
-	n.t.Logf("%d scenarios", len(r.Results))
+	if len(r.Results) != scenarios {
+		n.t.Errorf("%d scenarios were tried, want %d", len(r.Results), scenarios)
+	}
 }
 
 // The torture kit finds two things at this server, and docs/torture.md says why
@@ -64,7 +66,7 @@ func TestTorture_ourOwnTable(t *testing.T) {
 		// With the window of the defaults nothing is late, however slow this machine is.
 		n := newNode(t, append([]string{"LOG_LEVEL=error"}, settings...)...).start()
 		n.person("ada@example.com")
-		n.torture(kit, map[string]string{
+		n.torture(kit, 18, map[string]string{
 			"thief-disguised": "thief unnoticed",
 			"late-retry":      "not tried", "late-retry-keyed": "not tried", "old-late": "not tried", "thief-late": "not tried",
 		})
@@ -74,7 +76,7 @@ func TestTorture_ourOwnTable(t *testing.T) {
 		// With a short one the same scenarios are late on purpose.
 		n.env = append(n.env, "AUTHSERVER_RETRY_WINDOW=1s")
 		n.start()
-		n.torture(kit, map[string]string{"late-retry": "honest user logged out"},
+		n.torture(kit, 4, map[string]string{"late-retry": "honest user logged out"},
 			"--late=3s", "--scenario=late-retry", "--scenario=late-retry-keyed", "--scenario=old-late", "--scenario=thief-late")
 		if out, errs, code := n.cli("", "audit", "sessions"); code != 0 {
 			t.Errorf("after the torture the database is not in order: %s%s", out, errs)

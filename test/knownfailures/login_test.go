@@ -191,6 +191,24 @@ func TestKnown_CVE_2024_41952_whoHasAnAccount(t *testing.T) {
 	if a := h.first("POST", "/v1/login", fields{"email": disabled, "password": goodPassword}, "X-Forwarded-For", "198.51.100.30"); !a.Is(http.StatusUnauthorized, "invalid_credentials") {
 		t.Errorf("a disabled account with its right password: %s", a)
 	}
+	// Registration is the one door that tells, and a network hears it twenty times.
+	told := 0
+	for i := range 24 {
+		email := []string{known, disabled}[i%2]
+		a := h.first("POST", "/v1/users", fields{"email": email, "password": goodPassword}, "X-Forwarded-For", "198.51.100.40")
+		switch {
+		case a.Is(http.StatusConflict, "email_taken"):
+			told++
+		case !a.Is(http.StatusTooManyRequests, "too_many_requests"):
+			t.Errorf("a registration as %s: %s", email, a)
+		}
+	}
+	if told != 20 {
+		t.Errorf("a network hears %d times that an address is taken, want 20", told)
+	}
+	if a := h.first("POST", "/v1/users", fields{"email": "newcomer@example.com", "password": goodPassword}, "X-Forwarded-For", "198.51.100.40"); !a.Is(http.StatusTooManyRequests, "too_many_requests") {
+		t.Errorf("a registration as somebody new, from there: %s", a)
+	}
 }
 
 // hashes is how many password hashes the first node has computed.

@@ -137,6 +137,9 @@ func TestKnown_Keycloak_51312_refreshRacesLogout(t *testing.T) {
 				}
 			}
 		}
+		if handedOut == 0 {
+			t.Error("not one refresh overlapped a logout, so nothing was tested")
+		}
 		t.Logf("%d refreshes overlapped a logout, nothing of theirs lived on", handedOut)
 	})
 }

@@ -66,6 +66,27 @@ var faults = []fault{
 		"cable out", func(ctx context.Context, c *cluster, primary string) error { return c.net.isolate(ctx, primary) },
 		func(ctx context.Context, c *cluster, former string) error { return c.net.rejoin(ctx, former) },
 	},
+	{
+		// It wakes as a primary that has been replaced, with connections still open.
+		"machine stopped", func(_ context.Context, c *cluster, primary string) error { return c.signal(primary, syscall.SIGSTOP) },
+		func(_ context.Context, c *cluster, former string) error { return c.signal(former, syscall.SIGCONT) },
+	},
+}
+
+// signal sends a signal to all processes of a machine.
+func (c *cluster) signal(name string, s syscall.Signal) error {
+	sent := 0
+	for _, pid := range c.net.pids(name) {
+		if err := syscall.Kill(pid, s); err == nil {
+			sent++
+		} else if !errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("%s to process %d of %s: %w", s, pid, name, err)
+		}
+	}
+	if sent == 0 {
+		return fmt.Errorf("nothing runs on %s", name)
+	}
+	return nil
 }
 
 // killPostgres ends all of a machine's processes but Patroni.

@@ -106,8 +106,13 @@ var mutants = []mutant{
 	},
 	{
 		"a clock that has leapt ahead logs people out", "internal/refresh/rotator.go",
-		"out.Verdict == Expired && r.doubts(out, call.Policy)", "false",
+		"\tif r.doubts(out, call.Policy) {", "\tif false {",
 		"./internal/refresh", "TestRedeem_byAClockThatLeaps",
+	},
+	{
+		"a request whose client has gone ends a session", "internal/refresh/rotator.go",
+		"case <-sender.Done():", "case <-make(chan struct{}):",
+		"./internal/refresh", "TestRedeem_anOldTokenWhoseSenderHasGoneEndsNothing",
 	},
 	{
 		"a batch is given up before the database has answered", "internal/refresh/queue.go",
@@ -116,7 +121,7 @@ var mutants = []mutant{
 	},
 	{
 		"trouble of a batch is judged again, as if nothing had been committed", "internal/refresh/rotator.go",
-		"\tdefault:\n\t\treturn Outcome{}, err\n", "\tdefault:\n\t\treturn r.judgeAlone(c, r.suspects)\n",
+		"\tdefault:\n\t\treturn Outcome{}, err\n", "\tdefault:\n\t\treturn r.judgeAlone(sender, c, r.suspects)\n",
 		"./internal/refresh", "TestQueue_unknownIsTroubleForEveryMemberAndNobodyIsJudgedAlone",
 	},
 	{
@@ -172,6 +177,11 @@ var mutants = []mutant{
 		"./internal/keys", "TestTend_erasesNoKeyByAClockThatLeaps",
 	},
 	{
+		"this node's own clock, set while it waited for an answer, passes for how long it waited", "internal/keys/clock.go",
+		"most := least + g.took", "most := g.store.Sub(g.began.Round(0))",
+		"./internal/keys", "TestSight_aClockThatIsSetDuringARead",
+	},
+	{
 		"a node signs with a ring that it cannot read any more", "internal/keys/ring.go",
 		"age > FreshFor {", "age > 1000*FreshFor {",
 		"./internal/keys", "TestRing_signsForThirtySecondsAfterItsLastRead",
@@ -190,6 +200,11 @@ var mutants = []mutant{
 		"an access token outlives its session", "internal/token/token.go",
 		"if !g.Until.IsZero() && expires.After(g.Until) {", "if g.Until.Equal(now) {",
 		"./internal/token", "TestMint_whatVerifiersRelyOn",
+	},
+	{
+		"a verifier forgets a ban by its own clock alone", "verify/revoked.go",
+		"issued.Before(now) {", "issued.IsZero() {",
+		"./verify", "TestRevocations_take",
 	},
 	{
 		"what passed by a clock that was ahead is told no more when it is back", "internal/revocation/feed.go",

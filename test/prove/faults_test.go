@@ -3,7 +3,9 @@ package prove
 import (
 	"context"
 	crand "crypto/rand"
+	"fmt"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -21,12 +23,15 @@ type fault struct {
 	then faultproxy.Act
 	// refused: how many of them.
 	refused int
+	// slow faults cost the node its patience, some ten seconds.
+	slow bool
 }
 
 var faults = []fault{
 	{name: "cut", act: faultproxy.Cut()},
 	{name: "cut after it was sent", act: faultproxy.CutAfter(), to: faultproxy.ToServer},
 	{name: "late", act: faultproxy.Delay(30 * time.Millisecond)},
+	{name: "swallowed", act: faultproxy.Mute(), slow: true},
 	{name: "serialization failure", act: faultproxy.Fail("40001"), to: faultproxy.ToServer},
 	{name: "deadlock", act: faultproxy.Fail("40P01"), to: faultproxy.ToServer},
 	{name: "read-only server", act: faultproxy.Fail("25006"), to: faultproxy.ToServer},
@@ -94,15 +99,17 @@ type operation struct {
 	dear bool
 }
 
-// step is how many messages are left out after each one that is broken: at a
+// step is how many messages are left out after each one that suffers f: at a
 // small effort some are, others in each run.
-func (op operation) step(effort int) int {
-	switch {
-	case op.dear:
-		return max(1, 12/effort)
-	default:
-		return max(1, 4/effort)
+func (op operation) step(f fault, effort int) int {
+	step := 4
+	if op.dear {
+		step *= 3
 	}
+	if f.slow {
+		step *= 3
+	}
+	return max(1, step/effort)
 }
 
 // refreshing is a device that goes from generation to generation.
@@ -159,6 +166,11 @@ func (l *lab) wantNext(token string, a provetest.Answer) {
 
 func operations() []operation {
 	var batch, alone refreshing
+	unauthorized := func(l *lab, what, token string) {
+		if a, err := l.refreshed(token); err != nil || a.Status != http.StatusUnauthorized || a.Field("code") != "refresh_revoked" {
+			l.Fatalf("a refresh after the answer to %s: %v %s; want 401 refresh_revoked", what, err, a)
+		}
+	}
 	email := crand.Text() + "@example.com"
 	registered := false
 	logIn := func(l *lab) (func(context.Context) (provetest.Answer, error), func(provetest.Answer)) {
@@ -189,12 +201,28 @@ func operations() []operation {
 			}
 			token := a.Field("refresh_token")
 			return func(ctx context.Context) (provetest.Answer, error) {
-					return provetest.Send(ctx, l.http, "POST", l.url+"/v1/logout", map[string]string{"refresh_token": token})
-				}, func(provetest.Answer) {
-					if a, err := l.refreshed(token); err != nil || a.Status != http.StatusUnauthorized || a.Field("code") != "refresh_revoked" {
-						l.Fatalf("a refresh after the answer to logout: %v %s; want 401 refresh_revoked", err, a)
-					}
+				return provetest.Send(ctx, l.http, "POST", l.url+"/v1/logout", map[string]string{"refresh_token": token})
+			}, func(provetest.Answer) { unauthorized(l, "logout", token) }
+		}},
+		{name: "an old token", want: http.StatusUnauthorized, dear: true, new: func(l *lab) (func(context.Context) (provetest.Answer, error), func(provetest.Answer)) {
+			try, _ := logIn(l)
+			a, err := patiently(func() (provetest.Answer, error) { return try(l.Context()) })
+			if err != nil || a.Status != http.StatusOK {
+				l.Fatalf("%v %s", err, a)
+			}
+			old := a.Field("refresh_token")
+			head := old
+			for range 2 {
+				next, err := l.refreshed(head)
+				if err != nil {
+					l.Fatal(err)
 				}
+				l.wantNext(head, next)
+				head = next.Field("refresh_token")
+			}
+			return func(ctx context.Context) (provetest.Answer, error) {
+				return provetest.Send(ctx, l.http, "POST", l.url+"/v1/refresh", map[string]string{"refresh_token": old})
+			}, func(provetest.Answer) { unauthorized(l, "an old token", head) }
 		}},
 	}
 }
@@ -228,7 +256,7 @@ func TestFaults_atEveryMessage(t *testing.T) {
 			dice := provetest.Dice(seed, i)
 			messages := 0
 			for _, op := range operations() {
-				step := op.step(provetest.Effort(t))
+				step := op.step(f, provetest.Effort(t))
 				k := 1 + dice.IntN(step)
 				for ; l.survives(op, f, k); k += step {
 					messages++
@@ -242,6 +270,9 @@ func TestFaults_atEveryMessage(t *testing.T) {
 			}
 			if n := l.proxy.Cancels(); n > 0 {
 				t.Errorf("%d cancel requests were sent, want none", n)
+			}
+			if kind := f.then.Kind(); kind != "" && l.proxy.Injected()[kind] == 0 {
+				t.Errorf("not one connection was answered with %s", kind)
 			}
 			provetest.Figure(t, "faults at a message of the database protocol, "+f.name, messages)
 			auditAll(t, l.in.Engine)
@@ -281,4 +312,39 @@ func (l *lab) survives(op operation, f fault, k int) bool {
 	}
 	check(answer)
 	return fired.Load()
+}
+
+// A refresh asks its database for one statement, which commits by itself.
+func TestRefresh_costsOneStatement(t *testing.T) {
+	t.Run("postgres", func(t *testing.T) {
+		l := newLab(t, database(t))
+		token := person(t, l.http, l.url, crand.Text()+"@example.com").Field("refresh_token")
+		alone := 0
+		for range 20 {
+			var asked []string
+			l.proxy.Arm(func(m faultproxy.Message) faultproxy.Act {
+				if m.Direction == faultproxy.ToServer && (m.Kind == 'Q' || m.Kind == 'E' || m.Kind == 'P') {
+					asked = append(asked, fmt.Sprintf("%c %s", m.Kind, m.Label))
+				}
+				return faultproxy.Act{}
+			})
+			a, err := l.refreshed(token)
+			l.proxy.Arm(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.wantNext(token, a)
+			token = a.Field("refresh_token")
+			// Now and then a connection meets the statement for the first time, or the
+			// revocation feed asks for news meanwhile.
+			if slices.Equal(asked, []string{"E " + batch}) {
+				alone++
+			} else {
+				t.Logf("beside others: %q", asked)
+			}
+		}
+		if alone < 10 {
+			t.Errorf("%d of 20 refreshes asked for %s and nothing else, want most of them", alone, batch)
+		}
+	})
 }

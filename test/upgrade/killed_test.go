@@ -109,6 +109,63 @@ func TestUpgrade_aKilledMigrationCompletesOnRerun(t *testing.T) {
 	})
 }
 
+// The same of the migrations that there are: killed while they wait, half-way, for a
+// table that somebody reads.
+func TestUpgrade_ourOwnMigrationsCompleteOnRerun(t *testing.T) {
+	t.Run("postgres", func(t *testing.T) {
+		b, url, ctx := binaries(t), storetest.Postgres(t), t.Context()
+		old := newNode(t, "old", b.released, url)
+		must(t, old.Start(ctx))
+		storm := gather(t, 4, old.URL)
+		must(t, storm.AwaitAnswers(ctx, time.Now(), time.Minute))
+		storm.Stop()
+		must(t, old.Stop())
+
+		conn, err := pgx.Connect(ctx, url)
+		must(t, err)
+		defer conn.Close(context.WithoutCancel(ctx))
+		whole := len(migrate(t, newNode(t, "plan", b.current, url), "--plan").Pending)
+		for _, stop := range []struct {
+			table string
+			done  int // migrations after 0.1.0
+		}{{"users", 0}, {"families", 2}, {"server_state", 3}} {
+			tx, err := conn.Begin(ctx)
+			must(t, err)
+			_, err = tx.Exec(ctx, `LOCK TABLE `+stop.table+` IN ACCESS SHARE MODE`)
+			must(t, err)
+			process := start(t, newNode(t, "killed at "+stop.table, b.current, url))
+			must(t, rig.Poll(ctx, time.Minute, func() error {
+				var waiting int
+				err := tx.QueryRow(ctx, `SELECT count(*) FROM pg_locks WHERE relation = to_regclass($1) AND NOT granted`, stop.table).Scan(&waiting)
+				if err == nil && waiting == 0 {
+					err = errors.New("no migration waits for " + stop.table)
+				}
+				return err
+			}))
+			process.Kill()
+			must(t, tx.Rollback(ctx))
+			must(t, rig.Poll(ctx, time.Minute, func() error {
+				var left int
+				err := conn.QueryRow(ctx, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()`).Scan(&left)
+				if err == nil && left > 0 {
+					err = errors.New("a backend still works on the killed migration")
+				}
+				return err
+			}))
+			if plan := migrate(t, newNode(t, "plan", b.current, url), "--plan"); len(plan.Pending) != whole-stop.done {
+				t.Errorf("killed while it waited for %s: %v are pending; want the last %d", stop.table, plan.Pending, whole-stop.done)
+			}
+		}
+		n := newNode(t, "again", b.current, url)
+		if last := migrate(t, n); len(last.Pending) != 0 || len(last.Applied) != whole-3 {
+			t.Errorf("the last run applied %v and left %v", last.Applied, last.Pending)
+		}
+		must(t, n.Start(ctx))
+		must(t, n.Stop())
+		audited(t, n)
+	})
+}
+
 // start runs the node's `migrate` in the background.
 func start(t *testing.T, n *rig.Node) *rig.Process {
 	t.Helper()
