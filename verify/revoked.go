@@ -138,13 +138,14 @@ func (r *revocations) take(st *statement, asked int64, now time.Time, most int) 
 		return r, false, fmt.Errorf("%w: %d of %s, held are %d of %s", errOld,
 			st.seq, stamp(time.Unix(st.issued, 0)), r.seq, stamp(time.Unix(r.issued, 0)))
 	}
+	grace := now.Add(lagGrace)
 	if issued := time.Unix(st.issued, 0); issued.Before(now) {
 		now = issued
 	}
 	next = &revocations{number: r.generation() + 1, seq: st.seq, issued: st.issued, entries: map[mark]revocation{}}
 	if r != nil {
 		next.issued = max(next.issued, r.issued)
-		next.entries = r.kept(st, now)
+		next.entries = r.kept(st, now, grace)
 	}
 	next.partial = st.partial || r.isPartial() && st.after > 0 // only a snapshot has what was left out
 	for _, l := range st.entries {
@@ -210,9 +211,9 @@ func (r *revocations) has(m mark) bool {
 
 // kept returns the entries held that stay beside those of st: before a delta
 // all of them, before a snapshot those only that it lacks for another reason
-// than their having been taken back. Entries end with their time, but a key
-// does not come back when its entry has.
-func (r *revocations) kept(st *statement, now time.Time) map[mark]revocation {
+// than their having been taken back, and some until grace. Entries end with their
+// time, but a key does not come back when its entry has.
+func (r *revocations) kept(st *statement, now, grace time.Time) map[mark]revocation {
 	entries := maps.Clone(r.entries)
 	maps.DeleteFunc(entries, func(_ mark, e revocation) bool { return e.over(now) })
 	if st.after > 0 {
@@ -225,7 +226,7 @@ func (r *revocations) kept(st *statement, now time.Time) map[mark]revocation {
 		case st.partial && e.session && e.seq <= st.seq:
 			// It was left out, and not taken back.
 		case e.seq > st.seq:
-			e.key, e.until = false, min(e.until, now.Add(lagGrace).Unix())
+			e.key, e.until = false, min(e.until, grace.Unix())
 			entries[m] = e
 		default:
 			delete(entries, m)

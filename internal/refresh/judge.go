@@ -83,10 +83,9 @@ type Outcome struct {
 	Now time.Time
 }
 
-// LeavesTrace reports whether the outcome is more than its answer, in a store that was
-// told whether to spare whom it refuses.
-func (o Outcome) LeavesTrace(spare bool) bool {
-	return (o.Writes || o.Ends || len(o.Events) > 0) && (o.Verdict.Answers() || !spare)
+// LeavesTrace reports whether the outcome of a call is more than its answer.
+func (o Outcome) LeavesTrace(c Call) bool {
+	return (o.Writes || o.Ends || len(o.Events) > 0) && (o.Verdict.Answers() || !c.Spare || o.Verdict == c.But)
 }
 
 // AuditEvents spells out.Events for the log: f is the family as it was. The

@@ -115,17 +115,18 @@ func (r *Rotator) wall() time.Time { return r.clock().Round(0) }
 // Once a rotation has been sent to the store it is waited for even if ctx
 // ends, because nobody could say otherwise what became of it.
 func (r *Rotator) Redeem(ctx context.Context, p Presentation) (Redemption, error) {
+	from := sender{ctx, r.wall()}
 	token, call, err := r.admit(ctx, p)
 	var out Outcome
 	if err == nil {
-		out, err = r.decide(ctx, call)
+		out, err = r.decide(from, call)
 	}
 	if errors.Is(err, ErrStaleKeys) { // nothing was written
 		if err = r.roots.Reread(ctx); err == nil {
 			token, call, err = r.admit(ctx, p)
 		}
 		if err == nil {
-			out, err = r.decide(ctx, call)
+			out, err = r.decide(from, call)
 		}
 	}
 	if errors.Is(err, ErrForged) {
@@ -198,65 +199,98 @@ func (r *Rotator) admit(ctx context.Context, p Presentation) (Token, Call, error
 
 // decide tries the batch and falls back to judging alone, and keeps book of
 // whether the store answers.
-func (r *Rotator) decide(sender context.Context, c Call) (Outcome, error) {
-	out, err := r.decideOnce(sender, c)
+func (r *Rotator) decide(s sender, c Call) (Outcome, error) {
+	out, err := r.decideOnce(s, c)
 	r.noteAnswer(err)
 	return out, err
 }
 
-func (r *Rotator) decideOnce(sender context.Context, c Call) (Outcome, error) {
+func (r *Rotator) decideOnce(s sender, c Call) (Outcome, error) {
 	if r.shunned.has(c.Attempt.Family, r.clock()) {
-		return r.judgeAlone(sender, c, r.suspects)
+		return r.judgeAlone(s, c, r.suspects)
 	}
 	out, err := r.queue.rotate(c)
 	switch {
 	case err == nil:
 		return out, nil
 	case errors.Is(err, errAlone):
-		return r.judgeAlone(sender, c, r.alone)
+		return r.judgeAlone(s, c, r.alone)
 	case errors.Is(err, ErrRefused):
-		return r.judgeAlone(sender, c, r.suspects)
+		return r.judgeAlone(s, c, r.suspects)
 	default:
 		return Outcome{}, err
 	}
 }
 
-// listenFor is how long whoever is about to end a family by what it presents has to be
-// there for: in that time a connection is found to be closed.
-const listenFor = 250 * time.Millisecond
+// sender is whoever presented a token: the context of the request, which ends when its
+// connection does, and when this node first saw it.
+type sender struct {
+	context.Context
+	came time.Time
+}
+
+// Whoever is about to end a family that has moved within freshFor has to be there for
+// listenFor: in that time a connection is found to be closed.
+const (
+	freshFor  = time.Minute
+	listenFor = 250 * time.Millisecond
+)
 
 var (
 	errGone  = errors.New("whoever presented this token has gone, and its session is spared")
 	errWoken = errors.New("this node has stood still, and the token may have been good when it came: its session is spared")
+	errMoved = errors.New("this token was judged otherwise a moment ago: its session is spared")
 )
 
-// judgeAlone carries a refusal out in a second step only. None is noted that is doubted,
-// and a family is ended only in the face of whoever presented the token. A request that
-// lay in a stopped node, or in a queue, while its client gave up and was answered
-// elsewhere brings a token that is old by then; and nobody hears the answer, so that it
-// is of no use to a thief. In a node that has just stood still it may even be there, as a
-// tab is that waits while another one goes on.
-func (r *Rotator) judgeAlone(sender context.Context, c Call, gate *limit.Gate) (Outcome, error) {
+// spares reports whether an error means that the store answered, and that nothing was
+// done with the answer.
+func spares(err error) bool {
+	return errors.Is(err, errGone) || errors.Is(err, errWoken) || errors.Is(err, errMoved)
+}
+
+// judgeAlone carries a refusal out in a second step only, and none that is doubted. A
+// request that lay in a queue while its client gave up and was answered elsewhere brings
+// a token that is old by then; but not by long, and its client has gone. In a node that
+// has just stood still it may be there, as a tab is that waits while another one goes on.
+func (r *Rotator) judgeAlone(s sender, c Call, gate *limit.Gate) (Outcome, error) {
 	c.Spare = true
-	out, err := r.judge(c, gate)
-	c.Spare = false
-	switch {
-	case err != nil, !out.LeavesTrace(c.Spare), out.Verdict.Answers(), r.doubts(out, c.Policy):
-		return out, err
-	case !out.Ends:
-		return r.judge(c, gate)
+	first, err := r.judge(c, gate)
+	c.But = first.Verdict
+	if err != nil || first.Verdict.Answers() || !first.LeavesTrace(c) || r.doubts(first, c.Policy) {
+		return first, err
 	}
-	if r.justWoken() {
-		return Outcome{}, errWoken
+	if first.Ends {
+		if r.stoodStill(s, first.Now) {
+			return Outcome{}, errWoken
+		}
+		if !r.outstays(s, c.Attempt.Family, first) {
+			return Outcome{}, errGone
+		}
+		if r.stoodStill(s, r.wall()) {
+			return Outcome{}, errWoken
+		}
+	}
+	out, err := r.judge(c, gate)
+	if err == nil && out.Verdict != c.But && (out.Verdict == Expired || out.Verdict == Reused) {
+		return Outcome{}, errMoved // the clock has leapt meanwhile, or come back
+	}
+	return out, err
+}
+
+// outstays reports whether a token is old enough to be nobody's delayed request, or its
+// sender waits to hear of it.
+func (r *Rotator) outstays(s sender, f id.Family, out Outcome) bool {
+	if r.outagesOf(f).Age(out.Next.HeadBorn, out.Now) > freshFor {
+		return true
 	}
 	listened := time.NewTimer(listenFor)
 	defer listened.Stop()
 	select {
-	case <-sender.Done():
-		return Outcome{}, errGone
+	case <-s.Done():
+		return false
 	case <-listened.C:
+		return true
 	}
-	return r.judge(c, gate)
 }
 
 func (r *Rotator) judge(c Call, gate *limit.Gate) (Outcome, error) {
@@ -302,7 +336,7 @@ func (r *Rotator) outagesOf(f id.Family) Outages {
 // or a full queue is no outage: other families were answered meanwhile.
 func (r *Rotator) noteAnswer(err error) {
 	switch {
-	case err == nil, errors.Is(err, ErrStaleKeys), errors.Is(err, errGone), errors.Is(err, errWoken):
+	case err == nil, errors.Is(err, ErrStaleKeys), spares(err):
 		r.outages.answered(r.clock)
 	case !errors.Is(err, ErrLocked) && !errors.Is(err, errQueueFull) && !errors.Is(err, errUnanswered):
 		r.outages.failed(r.clock())
@@ -347,11 +381,14 @@ func paused(heard int64, now time.Time) bool {
 	return heard != 0 && now.Sub(time.Unix(0, heard)).Abs() > ordinaryPulse
 }
 
-// justWoken reports whether a request may have waited for this node to run again.
-func (r *Rotator) justWoken() bool {
+// stoodStill reports whether a request may have waited for this node to run again. now is
+// the store's clock, which may know of a pause that this node's own does not.
+func (r *Rotator) stoodStill(s sender, now time.Time) bool {
 	heard, woken := r.heard.Load(), r.woken.Load()
-	now := r.wall() // after that
-	return paused(heard, now) || woken != 0 && now.Sub(time.Unix(0, woken)).Abs() < wakesFor
+	here := r.wall() // after that
+	at := time.Unix(0, woken)
+	return paused(heard, here) || now.Sub(here).Abs() > ordinaryPulse ||
+		woken != 0 && at.After(s.came.Add(-wakesFor)) && !at.After(here)
 }
 
 // longestPulse is how long the calls of StoreHeard may be apart on a node that runs:

@@ -507,16 +507,18 @@ func TestRedeem_aRetryWhileTheClockLeaps(t *testing.T) {
 // no theft: its client has gone. Whoever is there to hear the answer is judged.
 func TestRedeem_anOldTokenWhoseSenderHasGoneEndsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		age := time.Duration(0) // of the head
 		s := &scripted{limits: BatchLimits{Size: 256, InFlight: 2}, batch: undecided}
 		s.redeem = func(_ context.Context, c Call, _ time.Duration) (Outcome, error) {
 			f := living()
 			f.ID, f.SecretHash, f.HeadKey = c.Attempt.Family, c.Attempt.SecretHash, c.Attempt.Key
-			f.Generation = c.Attempt.Generation + 2
-			return Judge(&f, c.Attempt, born.Add(second), c.Policy), nil
+			f.Generation, f.HeadBorn = c.Attempt.Generation+2, time.Now().Add(-age)
+			f.UsedAt, f.AbsoluteEnd = f.HeadBorn, time.Now().Add(day)
+			return Judge(&f, c.Attempt, time.Now(), c.Policy), nil
 		}
 		spared := func() (list []bool) {
 			for _, c := range s.alone {
-				list = append(list, c.Spare)
+				list = append(list, c.But != Reused)
 			}
 			s.alone = nil
 			return list
@@ -539,7 +541,15 @@ func TestRedeem_anOldTokenWhoseSenderHasGoneEndsNothing(t *testing.T) {
 		}
 		got, err := r.Redeem(t.Context(), holding(1))
 		if list := spared(); err != nil || got.Verdict != Reused || !slices.Equal(list, []bool{true, false}) {
-			t.Errorf("there to hear it: %s, %v, Spare %v; want reused, ended the second time", got.Verdict, err, list)
+			t.Errorf("there to hear it: %s, %v, spared %v; want reused, ended the second time", got.Verdict, err, list)
+		}
+		// No request is under way for that long: whoever brings it and goes wants to try it.
+		age = freshFor + time.Second
+		sender, hangUp := context.WithCancel(t.Context())
+		hangUp()
+		got, err = r.Redeem(sender, holding(1))
+		if list := spared(); err != nil || got.Verdict != Reused || !slices.Equal(list, []bool{true, false}) {
+			t.Errorf("gone, and late: %s, %v, spared %v; want reused, ended the second time", got.Verdict, err, list)
 		}
 	})
 }
@@ -547,12 +557,14 @@ func TestRedeem_anOldTokenWhoseSenderHasGoneEndsNothing(t *testing.T) {
 // A tab waits for a node that stands still, while another tab is answered elsewhere, twice.
 func TestRedeem_aNodeThatHasStoodStillCallsNobodyAThief(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		age := time.Hour // of the head
 		s := &scripted{limits: BatchLimits{Size: 256, InFlight: 2}, batch: undecided}
 		s.redeem = func(_ context.Context, c Call, _ time.Duration) (Outcome, error) {
 			f := living()
 			f.ID, f.SecretHash, f.HeadKey = c.Attempt.Family, c.Attempt.SecretHash, c.Attempt.Key
-			f.Generation = c.Attempt.Generation + 2
-			return Judge(&f, c.Attempt, born.Add(second), c.Policy), nil
+			f.Generation, f.HeadBorn = c.Attempt.Generation+2, time.Now().Add(-age)
+			f.UsedAt, f.AbsoluteEnd = f.HeadBorn, time.Now().Add(day)
+			return Judge(&f, c.Attempt, time.Now(), c.Policy), nil
 		}
 		r, _ := rotator(t, s)
 		r.StoreHeard(nil)

@@ -32,8 +32,10 @@ type Call struct {
 	// in which a root key was revoked since leaves the call undecided in a batch,
 	// and answers ErrStaleKeys alone. 0: whatever was revoked.
 	Keys int64
-	// Spare has Redeem write nothing where the outcome refuses.
+	// Spare has Redeem write nothing of a refusal, unless its verdict is But. Unknown
+	// leaves no trace anyway.
 	Spare bool
+	But   Verdict
 }
 
 // BatchLimits says how a store likes its batches.

@@ -111,7 +111,7 @@ var mutants = []mutant{
 	},
 	{
 		"a request whose client has gone ends a session", "internal/refresh/rotator.go",
-		"case <-sender.Done():", "case <-make(chan struct{}):",
+		"case <-s.Done():", "case <-make(chan struct{}):",
 		"./internal/refresh", "TestRedeem_anOldTokenWhoseSenderHasGoneEndsNothing",
 	},
 	{
@@ -121,7 +121,7 @@ var mutants = []mutant{
 	},
 	{
 		"trouble of a batch is judged again, as if nothing had been committed", "internal/refresh/rotator.go",
-		"\tdefault:\n\t\treturn Outcome{}, err\n", "\tdefault:\n\t\treturn r.judgeAlone(sender, c, r.suspects)\n",
+		"\tdefault:\n\t\treturn Outcome{}, err\n", "\tdefault:\n\t\treturn r.judgeAlone(s, c, r.suspects)\n",
 		"./internal/refresh", "TestQueue_unknownIsTroubleForEveryMemberAndNobodyIsJudgedAlone",
 	},
 	{

@@ -126,7 +126,7 @@ func (s Families) Redeem(ctx context.Context, c refresh.Call, wait time.Duration
 	out := refresh.Judge(f, c.Attempt, r.now, c.Policy)
 	// A second round is needed only where the family changed in between so
 	// that it now ends: the user's row must be locked before the family's.
-	for ends := out.Ends; f != nil && out.LeavesTrace(c.Spare); {
+	for ends := out.Ends; f != nil && out.LeavesTrace(c); {
 		var settled bool
 		out, settled, err = s.settle(ctx, c, f.User, ends, wait)
 		switch {
@@ -153,7 +153,7 @@ func (s Families) settle(ctx context.Context, c refresh.Call, user id.User, ends
 		}
 		out, settled = refresh.Judge(f, c.Attempt, now, c.Policy), true
 		switch {
-		case !out.LeavesTrace(c.Spare):
+		case !out.LeavesTrace(c):
 			return errNothing
 		case out.Ends && !ends:
 			settled = false

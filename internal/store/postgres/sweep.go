@@ -14,10 +14,10 @@ import (
 	"example.com/authserver/internal/refresh"
 )
 
-// SweepRest implements store.Engine. One request in nine is under way beside a batch, so
+// SweepRest implements store.Engine. One request in thirteen is under way beside a batch, so
 // that the p99 of all stays where it is only because a batch of few rows takes a
 // millisecond or two.
-func (db *DB) SweepRest() int { return 8 }
+func (db *DB) SweepRest() int { return 12 }
 
 // sweepPages is how many pages of the table one Sweep looks at.
 const sweepPages = 64

@@ -168,7 +168,7 @@ func (s Families) Redeem(ctx context.Context, c refresh.Call, wait time.Duration
 		return refresh.Outcome{}, err
 	}
 	out := refresh.Judge(f, c.Attempt, now, c.Policy)
-	if !out.LeavesTrace(c.Spare) {
+	if !out.LeavesTrace(c) {
 		return out, nil
 	}
 	err = s.db.writeWithin(ctx, "refresh.settle", wait, func(t *tx) error {
@@ -177,7 +177,7 @@ func (s Families) Redeem(ctx context.Context, c refresh.Call, wait time.Duration
 			return err
 		}
 		out = refresh.Judge(f, c.Attempt, t.now, c.Policy)
-		if !out.LeavesTrace(c.Spare) {
+		if !out.LeavesTrace(c) {
 			return errNothing
 		}
 		if out.Writes {

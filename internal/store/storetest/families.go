@@ -195,7 +195,7 @@ func (r *rig) judged(c refresh.Call) refresh.Outcome {
 	before, now, err := r.Families().Family(r.Context(), c.Attempt.Family)
 	r.must(err)
 	want := refresh.Judge(before, c.Attempt, now, c.Policy)
-	if !want.Verdict.Answers() && want.LeavesTrace(false) {
+	if !want.Verdict.Answers() && want.LeavesTrace(c) {
 		spared := c
 		spared.Spare = true
 		if out := r.redeem(spared); out.Verdict != want.Verdict || out.Ends != want.Ends {
