@@ -23,7 +23,7 @@ type fault struct {
 	then faultproxy.Act
 	// refused: how many of them.
 	refused int
-	// slow faults cost the node its patience, some ten seconds.
+	// slow faults cost everybody's patience: half a minute each.
 	slow bool
 }
 
@@ -107,7 +107,7 @@ func (op operation) step(f fault, effort int) int {
 		step *= 3
 	}
 	if f.slow {
-		step *= 3
+		step *= 12
 	}
 	return max(1, step/effort)
 }
