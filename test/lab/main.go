@@ -28,6 +28,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -40,6 +41,7 @@ type options struct {
 	rounds  int // with synchronous replication
 	control int // with asynchronous replication
 	clients int
+	faults  []fault // in turns
 	keep    bool
 	tmp     string
 }
@@ -63,10 +65,20 @@ func run(ctx context.Context, args []string) (err error) {
 	f.IntVar(&o.rounds, "rounds", 10, "failovers with synchronous replication")
 	f.IntVar(&o.control, "control", 5, "failovers with asynchronous replication")
 	f.IntVar(&o.clients, "clients", 40, "clients that refresh, half of them held still during a failover")
+	only := f.String("fault", "", "the only fault: "+strings.Join(names(faults), ", ")+" (default: all in turns but the last, which only shows what Patroni does)")
 	f.BoolVar(&o.keep, "keep", false, "keep the directory with all logs")
 	f.StringVar(&o.tmp, "dir", "", "where the directory of the run is made; 3 GB are needed (default: the temporary directory)")
 	if err := f.Parse(args); err != nil {
 		return err
+	}
+	o.faults = slices.DeleteFunc(slices.Clone(faults), func(f fault) bool {
+		if *only == "" {
+			return f.apart
+		}
+		return f.name != *only
+	})
+	if len(o.faults) == 0 {
+		return fmt.Errorf("no fault is named %q; there are %s", *only, strings.Join(names(faults), ", "))
 	}
 	if f.NArg() > 0 || o.rounds < 0 || o.control < 0 || o.rounds+o.control == 0 || o.clients < 2 {
 		return errors.New("want no arguments, a round of either kind and two --clients at least")
