@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -189,8 +190,11 @@ var patroniClient = &http.Client{Timeout: time.Second, Transport: &http.Transpor
 
 // leads reports whether a machine's Patroni says that it is the primary and
 // holds the lock.
-func (c *cluster) leads(ctx context.Context, name string) bool {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.net.address(name)+":8008/primary", nil)
+func (c *cluster) leads(ctx context.Context, name string) bool { return c.says(ctx, name, "primary") }
+
+// says reports whether a machine's Patroni says that it has a role.
+func (c *cluster) says(ctx context.Context, name, role string) bool {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.net.address(name)+":8008/"+role, nil)
 	if err != nil {
 		return false
 	}
@@ -239,6 +243,9 @@ func (c *cluster) steady(ctx context.Context) (leader string, err error) {
 		return "", err
 	case streaming != len(machines)-1:
 		return "", fmt.Errorf("%d machines stream from %s; want %d", streaming, leader, len(machines)-1)
+	case c.synchronous && !slices.ContainsFunc(machines, func(name string) bool { return c.says(ctx, name, "synchronous") }):
+		// Until its name stands in etcd nobody could be promoted.
+		return "", errors.New("Patroni has named no synchronous standby yet")
 	case c.synchronous != (synchronous > 0):
 		return "", fmt.Errorf("%d machines are synchronous; synchronous replication is to be %t", synchronous, c.synchronous)
 	}
