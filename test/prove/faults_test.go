@@ -107,7 +107,7 @@ func (op operation) step(f fault, effort int) int {
 		step *= 3
 	}
 	if f.slow {
-		step *= 12
+		step *= 40
 	}
 	return max(1, step/effort)
 }
