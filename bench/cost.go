@@ -3,9 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
+
+	"example.com/authserver/test/rig"
 )
 
 // measureCost refreshes with one client to many and says who spent which CPU
@@ -89,12 +89,5 @@ func readMetrics(ctx context.Context, s *authserver) (map[string]float64, error)
 	if err != nil {
 		return nil, err
 	}
-	values := map[string]float64{}
-	for line := range strings.Lines(string(text)) {
-		name, value, ok := strings.Cut(strings.TrimSpace(line), " ")
-		if v, err := strconv.ParseFloat(value, 64); ok && err == nil {
-			values[name] = v
-		}
-	}
-	return values, nil
+	return rig.Samples(text), nil
 }

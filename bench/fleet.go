@@ -5,11 +5,8 @@ import (
 	"crypto/md5"
 	"crypto/rand"
 	"crypto/sha256"
-	"fmt"
 	"strconv"
 	"time"
-
-	"github.com/alecthomas/kong"
 
 	"example.com/authserver/internal/app"
 	"example.com/authserver/internal/config"
@@ -93,16 +90,12 @@ func senderOf(agent string) []byte {
 
 // configFor returns the settings that a server started by startServer has.
 func configFor(dataDir, databaseURL string) (*config.Config, error) {
-	var c config.Config
-	parser, err := kong.New(&c)
-	if err == nil {
-		_, err = parser.Parse(nil) // fills in the defaults
-	}
+	c, err := config.Defaults()
 	if err != nil {
-		return nil, fmt.Errorf("the defaults of the configuration: %w", err)
+		return nil, err
 	}
 	c.Issuer, c.DataDir, c.DatabaseURL = issuer, dataDir, secret.NewText(databaseURL)
-	return &c, nil
+	return c, nil
 }
 
 // found makes the schema and the keys of an installation, as a first start

@@ -5,8 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/alecthomas/kong"
-
 	"example.com/authserver/internal/config"
 	"example.com/authserver/internal/keys"
 )
@@ -14,16 +12,12 @@ import (
 // While nobody signs because the store's clock has leapt, whoever repeats a refresh is
 // told 503, and is not late for that.
 func TestHearing_aClockByWhichNobodySignsIsAnOutage(t *testing.T) {
-	var c config.Config
-	parser, err := kong.New(&c)
-	if err == nil {
-		_, err = parser.Parse(nil) // fills in the defaults
-	}
+	c, err := config.Defaults()
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.DataDir, c.KeyAlgorithms = t.TempDir(), []string{"ES256"}
-	in, err := Open(t.Context(), &c, ToServe)
+	in, err := Open(t.Context(), c, ToServe)
 	if err != nil {
 		t.Fatal(err)
 	}

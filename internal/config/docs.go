@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"strings"
 	"unicode"
+
+	"github.com/alecthomas/kong"
 )
 
 // Setting describes one setting, as its documentation shows it.
@@ -35,6 +37,20 @@ func Settings() []Setting {
 		list = append(list, s)
 	}
 	return list
+}
+
+// Defaults returns the settings of a server that was told nothing, for whoever puts one
+// together in another program.
+func Defaults() (*Config, error) {
+	var c Config
+	parser, err := kong.New(&c)
+	if err == nil {
+		_, err = parser.Parse(nil) // fills them in
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the defaults of the configuration: %w", err)
+	}
+	return &c, nil
 }
 
 // Flags lists the flag names of all settings.

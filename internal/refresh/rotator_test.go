@@ -503,19 +503,27 @@ func TestRedeem_aRetryWhileTheClockLeaps(t *testing.T) {
 	}
 }
 
+// twoAhead is a store whose heads are two generations above whatever is presented, and
+// were born so long ago.
+func twoAhead(age *time.Duration) *scripted {
+	return &scripted{
+		limits: BatchLimits{Size: 256, InFlight: 2}, batch: undecided,
+		redeem: func(_ context.Context, c Call, _ time.Duration) (Outcome, error) {
+			f := living()
+			f.ID, f.SecretHash, f.HeadKey = c.Attempt.Family, c.Attempt.SecretHash, c.Attempt.Key
+			f.Generation, f.HeadBorn = c.Attempt.Generation+2, time.Now().Add(-*age)
+			f.UsedAt, f.AbsoluteEnd = f.HeadBorn, time.Now().Add(day)
+			return Judge(&f, c.Attempt, time.Now(), c.Policy), nil
+		},
+	}
+}
+
 // A request that lay in a stopped node while its client was answered elsewhere, twice, is
 // no theft: its client has gone. Whoever is there to hear the answer is judged.
 func TestRedeem_anOldTokenWhoseSenderHasGoneEndsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		age := time.Duration(0) // of the head
-		s := &scripted{limits: BatchLimits{Size: 256, InFlight: 2}, batch: undecided}
-		s.redeem = func(_ context.Context, c Call, _ time.Duration) (Outcome, error) {
-			f := living()
-			f.ID, f.SecretHash, f.HeadKey = c.Attempt.Family, c.Attempt.SecretHash, c.Attempt.Key
-			f.Generation, f.HeadBorn = c.Attempt.Generation+2, time.Now().Add(-age)
-			f.UsedAt, f.AbsoluteEnd = f.HeadBorn, time.Now().Add(day)
-			return Judge(&f, c.Attempt, time.Now(), c.Policy), nil
-		}
+		s := twoAhead(&age)
 		spared := func() (list []bool) {
 			for _, c := range s.alone {
 				list = append(list, c.But != Reused)
@@ -558,14 +566,7 @@ func TestRedeem_anOldTokenWhoseSenderHasGoneEndsNothing(t *testing.T) {
 func TestRedeem_aNodeThatHasStoodStillCallsNobodyAThief(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		age := time.Hour // of the head
-		s := &scripted{limits: BatchLimits{Size: 256, InFlight: 2}, batch: undecided}
-		s.redeem = func(_ context.Context, c Call, _ time.Duration) (Outcome, error) {
-			f := living()
-			f.ID, f.SecretHash, f.HeadKey = c.Attempt.Family, c.Attempt.SecretHash, c.Attempt.Key
-			f.Generation, f.HeadBorn = c.Attempt.Generation+2, time.Now().Add(-age)
-			f.UsedAt, f.AbsoluteEnd = f.HeadBorn, time.Now().Add(day)
-			return Judge(&f, c.Attempt, time.Now(), c.Policy), nil
-		}
+		s := twoAhead(&age)
 		r, _ := rotator(t, s)
 		r.StoreHeard(nil)
 		for _, step := range []struct {

@@ -1,19 +1,17 @@
 package e2e
 
 import (
-	"bufio"
-	"bytes"
 	"crypto/rand"
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"example.com/authserver/internal/store/storetest"
 	"example.com/authserver/test/prove/provetest"
+	"example.com/authserver/test/rig"
 )
 
 // soakFor is the length of a small soak; the bench soaks for an hour.
@@ -101,19 +99,12 @@ func soak(t *testing.T, settings ...string) {
 // afterCollection returns the metrics of the node after a garbage collection.
 func (n *node) afterCollection() map[string]float64 {
 	n.t.Helper()
-	values := map[string]float64{}
+	var a answer
 	for _, path := range []string{"/debug/pprof/heap?gc=1", "/metrics"} {
-		a, err := call("GET", n.Ops+path, nil)
-		if err != nil || a.Status != http.StatusOK {
+		var err error
+		if a, err = call("GET", n.Ops+path, nil); err != nil || a.Status != http.StatusOK {
 			n.t.Fatalf("%s: %v %d", path, err, a.Status)
 		}
-		for lines := bufio.NewScanner(bytes.NewReader(a.Body)); path == "/metrics" && lines.Scan(); {
-			var value float64
-			name, text, _ := strings.Cut(lines.Text(), " ")
-			if _, err := fmt.Sscan(text, &value); err == nil {
-				values[name] = value
-			}
-		}
 	}
-	return values
+	return rig.Samples(a.Body)
 }

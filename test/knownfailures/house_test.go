@@ -307,13 +307,10 @@ func (h *house) logInCookie(email string, header ...string) (answer, string) {
 // says 503: so it is asked again.
 func (h *house) refresh(n *node, token string, header ...string) answer {
 	h.t.Helper()
-	for tries := 0; ; tries++ {
-		a := h.call(n, "POST", "/v1/refresh", fields{"refresh_token": token}, header...)
-		if a.Status != http.StatusServiceUnavailable || tries == 10 {
-			return a
-		}
-		<-time.After(500 * time.Millisecond)
-	}
+	a, _ := rig.Patiently(5*time.Second, func() (answer, error) {
+		return h.call(n, "POST", "/v1/refresh", fields{"refresh_token": token}, header...), nil
+	})
+	return a
 }
 
 // rotate refreshes and wants a successor.

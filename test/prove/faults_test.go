@@ -189,28 +189,26 @@ func operations() []operation {
 			l.wantNext(a.Field("refresh_token"), next)
 		}
 	}
+	loggedIn := func(l *lab) (token string) {
+		try, _ := logIn(l)
+		a, err := patiently(func() (provetest.Answer, error) { return try(l.Context()) })
+		if err != nil || a.Status != http.StatusOK {
+			l.Fatalf("%v %s", err, a)
+		}
+		return a.Field("refresh_token")
+	}
 	return []operation{
 		{name: "refresh in a batch", want: http.StatusOK, new: batch.next},
 		{name: "refresh alone", want: http.StatusOK, new: alone.next, path: refusedTwice},
 		{name: "login", want: http.StatusOK, dear: true, new: logIn},
 		{name: "logout", want: http.StatusNoContent, dear: true, new: func(l *lab) (func(context.Context) (provetest.Answer, error), func(provetest.Answer)) {
-			try, _ := logIn(l)
-			a, err := patiently(func() (provetest.Answer, error) { return try(l.Context()) })
-			if err != nil || a.Status != http.StatusOK {
-				l.Fatalf("%v %s", err, a)
-			}
-			token := a.Field("refresh_token")
+			token := loggedIn(l)
 			return func(ctx context.Context) (provetest.Answer, error) {
 				return provetest.Send(ctx, l.http, "POST", l.url+"/v1/logout", map[string]string{"refresh_token": token})
 			}, func(provetest.Answer) { unauthorized(l, "logout", token) }
 		}},
 		{name: "an old token", want: http.StatusUnauthorized, dear: true, new: func(l *lab) (func(context.Context) (provetest.Answer, error), func(provetest.Answer)) {
-			try, _ := logIn(l)
-			a, err := patiently(func() (provetest.Answer, error) { return try(l.Context()) })
-			if err != nil || a.Status != http.StatusOK {
-				l.Fatalf("%v %s", err, a)
-			}
-			old := a.Field("refresh_token")
+			old := loggedIn(l)
 			head := old
 			for range 2 {
 				next, err := l.refreshed(head)

@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/alecthomas/kong"
-
 	"example.com/authserver/internal/app"
 	"example.com/authserver/internal/config"
 	"example.com/authserver/internal/keys"
@@ -21,6 +19,7 @@ import (
 	"example.com/authserver/internal/store"
 	"example.com/authserver/internal/store/storetest"
 	"example.com/authserver/test/prove/provetest"
+	"example.com/authserver/test/rig"
 )
 
 // node is one server in this process, as cmd/authserver puts it together.
@@ -75,11 +74,7 @@ const masterKey = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 
 func settings(t testing.TB, p plan) *config.Config {
 	t.Helper()
-	var c config.Config
-	parser, err := kong.New(&c)
-	if err == nil {
-		_, err = parser.Parse(nil) // fills in the defaults
-	}
+	c, err := config.Defaults()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +84,7 @@ func settings(t testing.TB, p plan) *config.Config {
 	if p.window > 0 {
 		c.RetryWindow = p.window
 	}
-	return &c
+	return c
 }
 
 // start runs a node until the test ends.
@@ -187,14 +182,8 @@ func must(t testing.TB, c *http.Client, status int, method, url string, body map
 }
 
 // patiently tries again while the server says that it cannot answer just now.
-func patiently(try func() (provetest.Answer, error)) (a provetest.Answer, err error) {
-	for deadline := time.Now().Add(2 * time.Minute); ; {
-		a, err = try()
-		if err != nil || a.Status != http.StatusServiceUnavailable || time.Now().After(deadline) {
-			return a, err
-		}
-		<-time.After(50 * time.Millisecond)
-	}
+func patiently(try func() (provetest.Answer, error)) (provetest.Answer, error) {
+	return rig.Patiently(2*time.Minute, try)
 }
 
 // person registers somebody and logs in.

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Answer is an HTTP answer, read whole.
@@ -35,6 +37,30 @@ func (a Answer) Is(status int, code string) bool {
 
 // String returns status and body.
 func (a Answer) String() string { return fmt.Sprintf("%d %s", a.Status, a.Body) }
+
+// Samples reads what a server says at /metrics, by name with labels.
+func Samples(text []byte) map[string]float64 {
+	values := map[string]float64{}
+	for line := range strings.Lines(string(text)) {
+		name, value, ok := strings.Cut(strings.TrimSpace(line), " ")
+		if v, err := strconv.ParseFloat(value, 64); ok && err == nil {
+			values[name] = v
+		}
+	}
+	return values
+}
+
+// Patiently tries again for so long while the server says that it cannot answer just
+// now, and returns the last answer.
+func Patiently(patience time.Duration, try func() (Answer, error)) (a Answer, err error) {
+	for deadline := time.Now().Add(patience); ; {
+		a, err = try()
+		if err != nil || a.Status != http.StatusServiceUnavailable || time.Now().After(deadline) {
+			return a, err
+		}
+		<-time.After(50 * time.Millisecond)
+	}
+}
 
 // Ask sends one request. body is nil, text as it is, or a value to be sent as
 // JSON; header is a list of names and values, of which Host goes where net/http
