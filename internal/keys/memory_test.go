@@ -25,6 +25,7 @@ type memory struct {
 	broken  error         // every method returns it
 	meddle  func()        // runs once, before the next change is applied
 	travel  time.Duration // how long an answer takes; needs a bubble's clock
+	scan    time.Duration // how long LiveRoots takes; the same
 	reads   int
 	asked   int // calls of LiveRoots
 	changes int
@@ -108,7 +109,14 @@ func (m *memory) ChangeRing(_ context.Context, c Change) (int64, error) {
 	return m.ring.Revision, nil
 }
 
-func (m *memory) LiveRoots(context.Context) ([]int, error) {
+func (m *memory) LiveRoots(ctx context.Context) ([]int, error) {
+	if m.scan > 0 {
+		select {
+		case <-time.After(m.scan):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.asked++
@@ -200,6 +208,12 @@ func (d *desk) after(t *testing.T, span time.Duration) {
 	t.Helper()
 	d.move(span)
 	d.ring.tend(t.Context())
+	d.ring.scan.Wait()
+	select {
+	case l := <-d.ring.live:
+		d.ring.retireRoots(t.Context(), l)
+	default:
+	}
 	d.ring.tend(t.Context())
 	if err := d.ring.Ready(); err != nil {
 		t.Fatalf("after %s: %v", span, err)

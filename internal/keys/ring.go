@@ -54,7 +54,9 @@ type Ring struct {
 	lastAsk  time.Time  // when the last reread began
 	hint     chan struct{}
 	rootsAsk time.Time // only Run's goroutine: when LiveRoots was asked last, by this node's clock
-	restFrom time.Time // only Run's goroutine: no new attempt at the plan before, by this node's clock
+	live     chan liveRoots
+	scan     sync.WaitGroup // what will answer there
+	restFrom time.Time      // only Run's goroutine: no new attempt at the plan before, by this node's clock
 }
 
 // snapshot is one read of the ring. Polls that find nothing new share content.
@@ -74,7 +76,7 @@ func NewRing(store Store, masters MasterKeys, policy Policy, clock func() time.T
 	return &Ring{
 		store: store, masters: masters, policy: policy, clock: clock, observer: observer,
 		smith: smith{masters, policy.RSABits}, holder: id.NewRequest(), cache: policy.cacheControl(),
-		hint: make(chan struct{}, 1),
+		hint: make(chan struct{}, 1), live: make(chan liveRoots, 1),
 	}
 }
 

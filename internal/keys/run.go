@@ -52,12 +52,15 @@ func (r *Ring) Start(ctx context.Context) error {
 func (r *Ring) Run(ctx context.Context) error {
 	timer := time.NewTimer(r.policy.poll())
 	defer timer.Stop()
+	defer r.scan.Wait()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-timer.C:
 		case <-r.hint:
+		case l := <-r.live:
+			r.retireRoots(ctx, l)
 		}
 		r.tend(ctx)
 		timer.Reset(r.policy.poll())
@@ -98,21 +101,50 @@ func (r *Ring) tend(ctx context.Context) {
 			return
 		}
 		r.rootsAsk = began
-		live, err := r.store.LiveRoots(ctx)
-		if err != nil {
-			r.observer.RingChanged(nil, fmt.Errorf("ask which refresh root keys are in use: %w", err))
-			return
-		}
-		steps = PlanRoots(ring, now, r.policy, live)
+		r.scan.Go(func() { r.askRoots(ctx, ring, now) })
+		return
 	}
+	r.actAndRead(ctx, ring, steps)
+}
+
+func (r *Ring) actAndRead(ctx context.Context, ring StoredRing, steps []Step) {
 	if len(steps) == 0 {
 		return
 	}
+	began := r.clock()
 	if err := r.act(ctx, ring, steps); err != nil && !errors.Is(err, ErrRingChanged) {
 		r.restFrom = began.Add(restAfterFailure)
 		return
 	}
 	_, _ = r.read(ctx) // a failure is told to the observer, and the next turn reads again
+}
+
+// liveRoots is an answer of Store.LiveRoots, and the ring that was read before.
+type liveRoots struct {
+	ring    StoredRing
+	at      time.Time
+	numbers []int
+	err     error
+}
+
+// askRoots reads every family, which may take minutes. The ring must not wait for it: a
+// node whose ring is old does not sign.
+func (r *Ring) askRoots(ctx context.Context, ring StoredRing, at time.Time) {
+	numbers, err := r.store.LiveRoots(ctx)
+	select {
+	case r.live <- liveRoots{ring, at, numbers, err}:
+	case <-ctx.Done():
+	}
+}
+
+// retireRoots destroys the root keys that no family named. Where the ring has changed
+// since it was read, nothing happens until the next day.
+func (r *Ring) retireRoots(ctx context.Context, l liveRoots) {
+	if l.err != nil {
+		r.observer.RingChanged(nil, fmt.Errorf("ask which refresh root keys are in use: %w", l.err))
+		return
+	}
+	r.actAndRead(ctx, l.ring, PlanRoots(l.ring, l.at, r.policy, l.numbers))
 }
 
 // plan is Plan, but no signing key is dated anew while the two clocks disagree: by one

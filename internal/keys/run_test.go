@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,6 +23,58 @@ func inBubble(t *testing.T, story func(*testing.T, *memory, *Ring)) {
 		}
 		store.reads = 0
 		story(t, store, r)
+	})
+}
+
+// To read every family may take minutes. The ring goes on meanwhile, and does not keep
+// the node from stopping.
+func TestRun_readsTheRingWhileAllFamiliesAreRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var later atomic.Int64 // than the bubble says: a month of polls would take its time
+		clock := func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
+		store := newMemory(clock)
+		store.live, store.scan = []int{2}, 5*time.Minute
+		r := NewRing(store, masters(), quick(), clock, nil)
+		if err := r.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			_ = r.Run(ctx)
+			close(ended)
+		}()
+		supersede := func() {
+			if _, err := NewCustodian(store, r.masters, r.policy, clock).RotateRefresh(t.Context(), operator); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(2 * time.Minute)
+			later.Add(int64(rootRest))
+			time.Sleep(2 * time.Second)
+		}
+		reads := func() (reads, scans int) {
+			store.mu.Lock()
+			defer store.mu.Unlock()
+			return store.reads, store.asked
+		}
+		supersede()
+		before, _ := reads()
+		time.Sleep(time.Minute)
+		if after, scans := reads(); r.Ready() != nil || after-before < 50 || scans != 0 {
+			t.Errorf("%d reads in a minute, %d scans at their end, %v; want one a second while the scan is under way", after-before, scans, r.Ready())
+		}
+		time.Sleep(5 * time.Minute)
+		if _, ok := r.Root(1); ok {
+			t.Error("no family names it: it should be erased")
+		}
+
+		supersede()
+		stopped := time.Now()
+		stop()
+		<-ended
+		if took := time.Since(stopped); took > time.Second {
+			t.Errorf("it stopped after %s", took)
+		}
 	})
 }
 

@@ -60,6 +60,22 @@ func (db *DB) readWithin(ctx context.Context, name string, bound time.Duration, 
 	return nil
 }
 
+// scan is read for what goes through a whole table. Nobody waits for it when ctx ends,
+// which costs the connection.
+func (db *DB) scan(ctx context.Context, name string, act func(ctx context.Context, c *pgxpool.Conn) error) error {
+	ctx, cancel := context.WithTimeout(ctx, scanPatience)
+	defer cancel()
+	err := db.main.AcquireFunc(ctx, func(c *pgxpool.Conn) error {
+		err := act(ctx, c)
+		db.mind(c, err)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
 // write runs act in one transaction and commits it. It is tried again, up to
 // five times, when the database broke a tie against it; act must therefore
 // have no effect but through tx. ctx bounds the wait for a connection; from

@@ -195,7 +195,7 @@ func masterOf(k keys.StoredKey) []byte {
 
 // LiveRoots implements keys.Store.
 func (s Keys) LiveRoots(ctx context.Context) (roots []int, err error) {
-	err = s.db.readWithin(ctx, "keys.live_roots", scanPatience, func(ctx context.Context, c *pgxpool.Conn) error {
+	err = s.db.scan(ctx, "keys.live_roots", func(ctx context.Context, c *pgxpool.Conn) error {
 		rows, err := c.Query(ctx, `-- name: keys.live_roots
 			SELECT DISTINCT head_key::integer AS root FROM families ORDER BY root`)
 		if err != nil {
