@@ -179,6 +179,16 @@ func TestConfig_secretsFromFilesAndPlainNames(t *testing.T) {
 	if _, _, err = read(t, "", []string{"AUTHSERVER_DATABASE_URL_FILE=" + path, "AUTHSERVER_DATABASE_URL=postgres://x/y"}); err == nil {
 		t.Error("a secret given twice was accepted")
 	}
+	one, two := strings.Repeat("1", 64), strings.Repeat("2", 64)
+	for _, text := range []string{one + "," + two + "\n", one + "\n" + two, one + ",\r\n" + two + "\r\n\r\n"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, _, err := read(t, "", []string{"AUTHSERVER_MASTER_KEY_FORMER_FILE=" + path})
+		if err != nil || len(c.MasterKeyFormer) != 2 || c.MasterKeyFormer[0].Reveal() != one || c.MasterKeyFormer[1].Reveal() != two {
+			t.Errorf("two former master keys in a file as %q: %d of them, %v", text, len(c.MasterKeyFormer), err)
+		}
+	}
 	if _, _, err = read(t, "", []string{"AUTHSERVER_MASTER_KEY_FILE=/does/not/exist"}); err == nil {
 		t.Error("a secret file that does not exist was accepted")
 	}

@@ -156,6 +156,9 @@ func (s *Sources) lookUp(flag string) (value, origin string, err error) {
 				// An empty mount must not make a second installation beside the real one.
 				return "", "", fmt.Errorf("%s_FILE: %s is empty; want the secret in it", name, path)
 			}
+			if flag == "master-key-former" { // several: with commas, or one on each line
+				value = strings.Join(strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == '\n' || r == '\r' }), ",")
+			}
 			return value, name + "_FILE", nil
 		}
 	}

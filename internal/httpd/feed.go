@@ -1,8 +1,11 @@
 package httpd
 
 import (
+	"cmp"
 	"errors"
+	"mime"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -37,7 +40,7 @@ func (s *Server) feed(_ *wire.Scope, w http.ResponseWriter, r *http.Request) err
 	if wants(r, "text/event-stream") {
 		return s.feedEvents(w, r)
 	}
-	after, err := number(r.URL.Query()["after"])
+	after, err := number(afterOf(r))
 	if err != nil {
 		return err
 	}
@@ -69,17 +72,31 @@ func (*Server) open(h http.Header) {
 	h["Access-Control-Allow-Origin"] = anyOrigin
 }
 
-// wants reports whether a request names a media type it would take.
+// wants reports whether a request names a media type it would take; one with the
+// weight 0 it would not (RFC 9110, section 12.4.2).
 func wants(r *http.Request, mediaType string) bool {
 	for _, header := range r.Header["Accept"] {
 		for part := range strings.SplitSeq(header, ",") {
-			name, _, _ := strings.Cut(part, ";")
-			if strings.EqualFold(strings.TrimSpace(name), mediaType) {
-				return true
+			name, parameters, err := mime.ParseMediaType(part)
+			if err != nil || name != mediaType {
+				continue
 			}
+			weight, err := strconv.ParseFloat(cmp.Or(parameters["q"], "1"), 64)
+			return err == nil && weight > 0
 		}
 	}
 	return false
+}
+
+// afterOf is the query of a request for what came after a number. One that cannot be
+// read is a number that cannot: whoever is at some place must not be sent to the
+// beginning without a word.
+func afterOf(r *http.Request) []string {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return []string{r.URL.RawQuery}
+	}
+	return query["after"]
 }
 
 // number reads the number that a reader is at; 0 when it names none.
@@ -99,7 +116,7 @@ func number(values []string) (int64, error) {
 func (s *Server) feedEvents(w http.ResponseWriter, r *http.Request) error {
 	from := r.Header["Last-Event-Id"]
 	if len(from) == 0 || from[0] == "" {
-		from = r.URL.Query()["after"]
+		from = afterOf(r)
 	}
 	after, err := number(from)
 	if err != nil {

@@ -121,11 +121,15 @@ func TestFeed_snapshotDeltaAndETag(t *testing.T) {
 
 func TestFeed_badNumbers(t *testing.T) {
 	h := onOne(t)
-	for _, after := range []string{"-1", "+1", "x", "", "1.0", "9007199254740992", "1&after=2"} {
+	for _, after := range []string{"-1", "+1", "x", "", "1.0", "9007199254740992", "1&after=2", "%zz"} {
 		h.do("GET", feedPath+"?after="+after, nil).refused(400, "invalid_request")
 	}
 	h.do("GET", feedPath, nil, header("Accept", "text/event-stream"), header("Last-Event-ID", "x")).refused(400, "invalid_request")
 	h.do("GET", feedPath+"?after=9007199254740991", nil).is(200)
+	unwanted := h.do("GET", feedPath, nil, header("Accept", "text/event-stream;q=0, */*")).is(200)
+	if got := unwanted.Header.Get("Content-Type"); got != "application/revocations+jwt" {
+		t.Errorf("who wants no stream got %s", got)
+	}
 	h.post(feedPath, nil).refused(405, "method_not_allowed")
 }
 

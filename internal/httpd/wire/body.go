@@ -8,6 +8,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -112,7 +113,11 @@ func readObject(r *http.Request, fields []Field) (empty bool, err error) {
 		buffer.Reset()
 		bodies.Put(buffer)
 	}()
-	if _, err := buffer.ReadFrom(io.LimitReader(r.Body, MaxBody+1)); err != nil {
+	_, err = buffer.ReadFrom(io.LimitReader(r.Body, MaxBody+1))
+	if errors.Is(err, os.ErrDeadlineExceeded) { // nothing is wrong with what came of it
+		return false, fault.Trouble(fmt.Errorf("read the body: %w", err))
+	}
+	if err != nil {
 		return false, invalid("The body ended early.").Because(err)
 	}
 	switch n := buffer.Len(); {

@@ -24,10 +24,10 @@ var otherReasons = []string{
 	password.TooShort, password.TooLong, password.Common, password.IsEmail, password.IsContext,
 	// Access tokens.
 	NoCredentials, "malformed_authorization", "expired", "malformed", "algorithm", "type", "unknown_key",
-	"signature", "issuer", "audience", "claims", "not_yet_valid",
+	"signature", "issuer", "audience", "claims", "not_yet_valid", "scope",
 	// Requests.
 	"no_token", "cross_site", "edge", "family_pace", "host", "not_an_id", "unknown_session", "not_ready",
-	"feed_streams_full",
+	"feed_streams_full", "endings_queue_full",
 }
 
 // KnownReason reports whether reason is on the list.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -215,3 +216,36 @@ func FuzzReadObject(f *testing.F) {
 		}
 	})
 }
+
+// A client whose network is slow sends a good token late, and must not hear that it is
+// at fault.
+func TestReadObject_aBodyThatDoesNotComeInTimeIsTrouble(t *testing.T) {
+	// Over a real connection: what its deadline says is net/http's.
+	said := make(chan error, 1)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		var token secret.Text
+		said <- wire.ReadObject(r, wire.Secret("refresh_token", &token))
+	}))
+	server.Config.ReadTimeout = 100 * time.Millisecond
+	server.Start()
+	defer server.Close()
+	conn, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"refresh"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-said; !fault.Is(err, fault.Unavailable) {
+		t.Errorf("half a body in time: %v; want %s", err, fault.Unavailable)
+	}
+	short := httptest.NewRequest(http.MethodPost, "/", io.MultiReader(strings.NewReader(`{"refresh`), failing{}))
+	if err := wire.ReadObject(short); !fault.Is(err, fault.InvalidRequest) {
+		t.Errorf("a body that ends early: %v; want %s", err, fault.InvalidRequest)
+	}
+}
+
+type failing struct{}
+
+func (failing) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
