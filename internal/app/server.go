@@ -32,6 +32,8 @@ type Server struct {
 	roll   *keys.Roll
 	http   *httpd.Server
 	chores *obs.Chores
+
+	rotator *refresh.Rotator
 }
 
 // New puts the rooms together. Nothing listens and nothing runs yet, but the
@@ -70,6 +72,10 @@ func New(ctx context.Context, in *Installation, log *slog.Logger) (*Server, erro
 		return nil, err
 	}
 
+	if err := noteAbsence(ctx, in.Engine.Leases(), ring.Now(), rotator, log); err != nil {
+		return nil, err
+	}
+
 	metrics.WatchPool(in.Engine.Pool)
 	metrics.WatchHashing(hasher.Inside, hasher.Waiting)
 	metrics.WatchKeys(ring.Status)
@@ -89,7 +95,7 @@ func New(ctx context.Context, in *Installation, log *slog.Logger) (*Server, erro
 	if err != nil {
 		return nil, err
 	}
-	return &Server{in: in, ring: ring, feed: feed, roll: roll, http: server, chores: obs.NewChores(metrics)}, nil
+	return &Server{in: in, ring: ring, feed: feed, rotator: rotator, roll: roll, http: server, chores: obs.NewChores(metrics)}, nil
 }
 
 // hearing passes on to the rotator whether the store answers: the ring asks it
@@ -126,6 +132,8 @@ func (s *Server) Run(ctx context.Context, public, operations net.Listener) error
 	var housekeeping sync.WaitGroup
 	housekeeping.Go(func() { jobs.Run(background, s.in.Engine.Leases(), id.NewRequest(), s.housework(), s.chores) })
 	housekeeping.Go(func() { s.feed.Run(background) })
+	housekeeping.Go(func() { s.rotator.KeepPulse(background) })
+	housekeeping.Go(func() { keepPresence(background, s.in.Engine.Leases(), id.NewRequest()) })
 	housekeeping.Go(func() { s.roll.Run(background) })
 	ring := make(chan error, 1)
 	go func() { ring <- s.ring.Run(background) }()

@@ -28,6 +28,7 @@ type Metrics struct {
 
 	redeemed   []prometheus.Counter // by refresh.Verdict
 	ahead      prometheus.Counter
+	spared     *prometheus.CounterVec
 	batchSize  prometheus.Histogram
 	batchTime  prometheus.Histogram
 	batchFails prometheus.Counter
@@ -72,6 +73,12 @@ func New(b Build, log *slog.Logger) *Metrics {
 	m.redeemed = make([]prometheus.Counter, len(refresh.Verdicts()))
 	for _, v := range refresh.Verdicts() {
 		m.redeemed[v] = redeemed.WithLabelValues(v.String())
+	}
+	m.spared = register(m, prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "authserver_refresh_spared_total", Help: "Old refresh tokens that did not end their session, answered with 503, by what made the server doubt.",
+	}, []string{"doubt"}))
+	for _, doubt := range refresh.Doubts() {
+		m.spared.WithLabelValues(doubt)
 	}
 	m.ahead = register(m, prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "authserver_refresh_ahead_of_store_total", Help: "Rotated tokens newer than the store knew: it has lost acknowledged rotations.",

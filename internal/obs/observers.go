@@ -28,6 +28,9 @@ func (m *Metrics) Redeemed(v refresh.Verdict, r refresh.Reason) {
 	}
 }
 
+// Spared implements refresh.Observer.
+func (m *Metrics) Spared(doubt string) { m.spared.WithLabelValues(doubt).Inc() }
+
 // BatchDone implements refresh.Observer.
 func (m *Metrics) BatchDone(n int, took time.Duration, err error) {
 	m.batchSize.Observe(float64(n))

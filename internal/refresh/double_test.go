@@ -23,6 +23,9 @@ type scripted struct {
 	mu      sync.Mutex
 	batches [][]Call
 	alone   []Call
+	air     map[id.Family]bool
+	// overlaps counts the members whose family was in another batch at that time.
+	overlaps int
 }
 
 func (s *scripted) BatchLimits() BatchLimits { return s.limits }
@@ -30,8 +33,26 @@ func (s *scripted) BatchLimits() BatchLimits { return s.limits }
 func (s *scripted) RotateBatch(ctx context.Context, calls []Call) ([]*Outcome, error) {
 	s.mu.Lock()
 	s.batches = append(s.batches, calls)
+	s.mark(calls, true)
 	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.mark(calls, false)
+	}()
 	return s.batch(ctx, calls)
+}
+
+func (s *scripted) mark(calls []Call, flies bool) {
+	if s.air == nil {
+		s.air = map[id.Family]bool{}
+	}
+	for _, c := range calls {
+		if flies && s.air[c.Attempt.Family] {
+			s.overlaps++
+		}
+		s.air[c.Attempt.Family] = flies
+	}
 }
 
 func (s *scripted) Redeem(ctx context.Context, c Call, wait time.Duration) (Outcome, error) {
@@ -96,11 +117,18 @@ type tally struct {
 	mu       sync.Mutex
 	verdicts map[Verdict]int
 	reasons  map[Reason]int
+	spared   []string
 	batches  []int
 	troubles int
 }
 
 func newTally() *tally { return &tally{verdicts: map[Verdict]int{}, reasons: map[Reason]int{}} }
+
+func (o *tally) Spared(doubt string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.spared = append(o.spared, doubt)
+}
 
 func (o *tally) Redeemed(v Verdict, r Reason) {
 	o.mu.Lock()

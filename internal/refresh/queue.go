@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"example.com/authserver/internal/id"
 )
 
 // queueBound is how many rotations may wait; more are refused at once, because
@@ -31,7 +33,8 @@ var errAlone = errors.New("judge alone")
 // batch. There is no timer and no goroutine of its own: whoever finds a free
 // flight flies at once, on its own goroutine, with itself as the whole batch;
 // whoever lands hands the flight to the first in the queue, who takes the rest
-// along.
+// along. A family whose rotation is under way waits for that: the next flight would meet
+// its locked row, and all the others in it with it.
 type queue struct {
 	store    Store
 	limits   BatchLimits
@@ -42,6 +45,7 @@ type queue struct {
 	mu      sync.Mutex
 	flying  int
 	waiting []*seat
+	air     map[id.Family]int // how many seats of a family fly
 }
 
 // seat is one member's place. Everything in it is written before landed is
@@ -81,8 +85,9 @@ func (q *queue) rotate(c Call) (Outcome, error) {
 
 func (q *queue) board(s *seat) error {
 	q.mu.Lock()
-	if q.flying < q.limits.InFlight {
+	if q.flying < q.limits.InFlight && q.air[s.call.Attempt.Family] == 0 {
 		q.flying++
+		q.air[s.call.Attempt.Family]++
 		q.mu.Unlock()
 		q.fly([]*seat{s})
 		return nil
@@ -140,7 +145,7 @@ func (q *queue) fly(flight []*seat) {
 				s.err = errors.New("the batch was abandoned by a panic")
 			}
 		}
-		q.handOn()
+		q.handOn(flight)
 		for _, s := range flight[1:] {
 			s.landed <- struct{}{}
 		}
@@ -187,23 +192,41 @@ func boarded(flight []*seat) []*seat {
 	return members
 }
 
-// handOn gives the free flight to the first in the queue, who flies with as
-// many others as a batch takes, or lets it go.
-func (q *queue) handOn() {
+// handOn gives the free flight to the first in the queue whose family is not in the air,
+// who flies with as many others as a batch takes, or lets it go.
+func (q *queue) handOn(landed []*seat) {
 	q.mu.Lock()
-	if len(q.waiting) == 0 {
-		q.flying--
-		q.mu.Unlock()
+	defer q.mu.Unlock()
+	for _, s := range landed {
+		f := s.call.Attempt.Family
+		if q.air[f]--; q.air[f] == 0 {
+			delete(q.air, f)
+		}
+	}
+	next := q.takeWaiting()
+	if len(next) == 0 {
+		q.flying-- // whoever waits still waits for a flight that will come here
 		return
 	}
-	n := min(len(q.waiting), q.limits.Size)
-	next := make([]*seat, n)
-	copy(next, q.waiting)
-	rest := copy(q.waiting, q.waiting[n:])
-	clear(q.waiting[rest:])
-	q.waiting = q.waiting[:rest]
+	for _, s := range next {
+		q.air[s.call.Attempt.Family]++
+	}
 	next[0].flight = next
-	q.mu.Unlock()
+	next[0].landed <- struct{}{} // it has room for one
+}
 
-	next[0].landed <- struct{}{}
+// takeWaiting takes the next batch out of the queue.
+func (q *queue) takeWaiting() []*seat {
+	n := min(len(q.waiting), q.limits.Size)
+	next, left := make([]*seat, 0, n), q.waiting[:0]
+	for _, s := range q.waiting {
+		if len(next) < n && q.air[s.call.Attempt.Family] == 0 {
+			next = append(next, s)
+		} else {
+			left = append(left, s)
+		}
+	}
+	clear(q.waiting[len(left):])
+	q.waiting = left
+	return next
 }

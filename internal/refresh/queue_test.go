@@ -156,6 +156,34 @@ func TestQueue_asManyFlightsAsTheStoreLikes(t *testing.T) {
 	})
 }
 
+// A second flight with a family of the first would wait for its row, in vain while a
+// commit takes its time, and the database would refuse all the strangers in it.
+func TestQueue_aFamilyInTheAirWaitsForItsFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hold := make(gate)
+		s := &scripted{limits: BatchLimits{Size: 64, InFlight: 2}, batch: hold.holds(rotates)}
+		r, _ := rotator(t, s)
+		s.redeem = rotatesAlone
+		answers := crowd(t, r, 0, 0, 1, 0, 2, 3)
+		if diff := cmp.Diff([]int{1, 1}, s.sizes()); diff != "" {
+			t.Fatalf("in the air, of 0 and 1 (-want +got)\n%s", diff)
+		}
+		for range 2 {
+			hold <- struct{}{} // either lands
+			synctest.Wait()
+		}
+		close(hold)
+		got, errs := answers()
+		allRotated(t, got, errs)
+		if len(r.queue.air) > 0 || r.queue.flying != 0 || len(r.queue.waiting) > 0 {
+			t.Errorf("afterwards %v in the air, %d flights, %d wait", r.queue.air, r.queue.flying, len(r.queue.waiting))
+		}
+		if s.overlaps > 0 {
+			t.Errorf("a family was in two flights at once %d times", s.overlaps)
+		}
+	})
+}
+
 func TestQueue_ofEqualTokensTheFirstIsTheAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hold := make(gate)

@@ -17,6 +17,9 @@ import (
 type Observer interface {
 	// Redeemed is called once for every token presented.
 	Redeemed(v Verdict, r Reason)
+	// Spared is called when a refusal that would have ended a session was not carried
+	// out, with what made the server doubt it.
+	Spared(doubt string)
 	// BatchDone is called after every batch of n members.
 	BatchDone(n int, took time.Duration, err error)
 }
@@ -67,8 +70,9 @@ type Rotator struct {
 
 	outages watch
 	heard   atomic.Int64 // when the store was asked last, see StoreHeard
-	woken   atomic.Int64 // when it was asked after a pause that was longer than usual
+	pulse   pulse
 	pace    *limit.Pace[id.Family]
+	spares  *limit.Pace[id.Family]
 
 	alone    *limit.Gate // judged one by one in ordinary times
 	suspects *limit.Gate // members of a batch that the database refused
@@ -98,8 +102,9 @@ func NewRotator(store Store, roots Roots, policy func(client string) Policy, clo
 		alone:    limit.NewGate(aloneAtOnce, queueBound),
 		suspects: limit.NewGate(suspectsAtOnce, queueBound),
 		pace:     limit.NewPace[id.Family](familyRate, familyBurst),
+		spares:   limit.NewPace[id.Family](spareRate, spareBurst),
 	}
-	r.queue = queue{store: store, limits: store.BatchLimits(), observer: observer, clock: r.wall, took: r.outages.took}
+	r.queue = queue{store: store, limits: store.BatchLimits(), observer: observer, clock: r.wall, took: r.outages.took, air: map[id.Family]int{}}
 	return r
 }
 
@@ -137,6 +142,9 @@ func (r *Rotator) Redeem(ctx context.Context, p Presentation) (Redemption, error
 		return Redemption{Family: token.family}, err
 	}
 	if err != nil {
+		if doubt := (*doubt)(nil); errors.As(err, &doubt) {
+			r.observer.Spared(doubt.name)
+		}
 		return Redemption{Family: token.family}, fault.Trouble(err)
 	}
 
@@ -229,29 +237,47 @@ type sender struct {
 	came time.Time
 }
 
-// Whoever is about to end a family that has moved within freshFor has to be there for
-// listenFor: in that time a connection is found to be closed.
+// Whoever is about to end a family has to be there for listenFor: in that time a
+// connection is found to be closed. A token that has waited here for longer than
+// listenFor when its successor's successor was born was good when it came, or as good
+// as that.
+//
+// Not to be there spares a family three times, and once more every two hundred seconds:
+// a thief who hangs up on purpose could otherwise try old tokens without end.
 const (
-	freshFor  = time.Minute
-	listenFor = 250 * time.Millisecond
+	listenFor  = 250 * time.Millisecond
+	spareRate  = 1.0 / 200 // a second
+	spareBurst = 3
 )
 
+// doubt is why a refusal that would end a session, or be noted, was not carried out. The
+// store has answered.
+type doubt struct{ name, text string }
+
+func (d *doubt) Error() string { return d.text + ": the session is spared" }
+
 var (
-	errGone  = errors.New("whoever presented this token has gone, and its session is spared")
-	errWoken = errors.New("this node has stood still, and the token may have been good when it came: its session is spared")
-	errMoved = errors.New("this token was judged otherwise a moment ago: its session is spared")
+	errGone  = &doubt{"gone", "whoever presented this token has gone"}
+	errLate  = &doubt{"late", "this token waited here while its session went on elsewhere"}
+	errWoken = &doubt{"woken", "this node has stood still, and the token may have been good when it came"}
+	errMoved = &doubt{"moved", "this token was judged otherwise a moment ago"}
 )
+
+// Doubts are the names of all.
+func Doubts() []string {
+	return []string{errGone.name, errLate.name, errWoken.name, errMoved.name}
+}
 
 // spares reports whether an error means that the store answered, and that nothing was
 // done with the answer.
-func spares(err error) bool {
-	return errors.Is(err, errGone) || errors.Is(err, errWoken) || errors.Is(err, errMoved)
-}
+func spares(err error) bool { return errors.As(err, new(*doubt)) }
 
 // judgeAlone carries a refusal out in a second step only, and none that is doubted. A
-// request that lay in a queue while its client gave up and was answered elsewhere brings
-// a token that is old by then; but not by long, and its client has gone. In a node that
-// has just stood still it may be there, as a tab is that waits while another one goes on.
+// request that lay somewhere while its client gave up and was answered elsewhere brings a
+// token that is old by then. If it lay here, that is known; if it lay on the way, its
+// client has gone. In a node that has just stood still the client
+// may be there, as a tab is that waits while another one goes on, or a proxy that does not
+// pass on that a client hung up.
 func (r *Rotator) judgeAlone(s sender, c Call, gate *limit.Gate) (Outcome, error) {
 	c.Spare = true
 	first, err := r.judge(c, gate)
@@ -260,10 +286,13 @@ func (r *Rotator) judgeAlone(s sender, c Call, gate *limit.Gate) (Outcome, error
 		return first, err
 	}
 	if first.Ends {
+		if first.Next.HeadBorn.After(s.came.Add(listenFor)) {
+			return Outcome{}, errLate
+		}
 		if r.stoodStill(s, first.Now) {
 			return Outcome{}, errWoken
 		}
-		if !r.outstays(s, c.Attempt.Family, first) {
+		if !stays(s) && r.spares.Wait(c.Attempt.Family, r.wall()) == 0 {
 			return Outcome{}, errGone
 		}
 		if r.stoodStill(s, r.wall()) {
@@ -277,12 +306,8 @@ func (r *Rotator) judgeAlone(s sender, c Call, gate *limit.Gate) (Outcome, error
 	return out, err
 }
 
-// outstays reports whether a token is old enough to be nobody's delayed request, or its
-// sender waits to hear of it.
-func (r *Rotator) outstays(s sender, f id.Family, out Outcome) bool {
-	if r.outagesOf(f).Age(out.Next.HeadBorn, out.Now) > freshFor {
-		return true
-	}
+// stays reports whether the sender of a token waits to hear of it.
+func stays(s sender) bool {
 	listened := time.NewTimer(listenFor)
 	defer listened.Stop()
 	select {
@@ -347,20 +372,19 @@ func (r *Rotator) noteAnswer(err error) {
 // store, or did not get: the key ring asks every second. Without it an outage
 // that began with a refresh would go on until the next one, in the eyes of a
 // node that nobody asks to refresh. A long time without any such call is one in
-// which this node was stopped or suspended, or by which its clock was set.
+// which this node was stopped or suspended, or by which its clock was set. It is called
+// by one goroutine at a time.
 func (r *Rotator) StoreHeard(err error) {
 	now := r.wall()
-	heard := r.heard.Swap(now.UnixNano())
+	heard := r.heard.Load()
 	if gap, ok := gapSince(heard, now); ok {
 		r.outages.stalled(gap.From, gap.Until)
 	}
 	if now.UnixNano() < heard {
 		r.outages.setBack(now)
 	}
-	if paused(heard, now) {
-		r.woken.Store(now.UnixNano())
-	}
 	r.outages.cutAhead(now)
+	r.heard.Store(now.UnixNano()) // after the gap is noted: whoever sees no gap sees the outage
 	if err != nil {
 		r.outages.failed(r.clock())
 	} else {
@@ -368,28 +392,22 @@ func (r *Rotator) StoreHeard(err error) {
 	}
 }
 
-// The ring asks every second. A node that has let ordinaryPulse pass without it may have
-// been stopped, and what it finds in its connections for wakesFor after that may have
-// lain there meanwhile. A database that is slow has the same effect: nobody who is late
-// is called a thief until it answers.
-const (
-	ordinaryPulse = 5 * time.Second
-	wakesFor      = 2 * time.Second
-)
-
-func paused(heard int64, now time.Time) bool {
-	return heard != 0 && now.Sub(time.Unix(0, heard)).Abs() > ordinaryPulse
-}
+// Away tells of a span before this node was started in which no node gave any answer.
+func (r *Rotator) Away(from, until time.Time) { r.outages.stalled(from.Round(0), until.Round(0)) }
 
 // stoodStill reports whether a request may have waited for this node to run again. now is
 // the store's clock, which may know of a pause that this node's own does not.
 func (r *Rotator) stoodStill(s sender, now time.Time) bool {
-	heard, woken := r.heard.Load(), r.woken.Load()
-	here := r.wall() // after that
-	at := time.Unix(0, woken)
-	return paused(heard, here) || now.Sub(here).Abs() > ordinaryPulse ||
-		woken != 0 && at.After(s.came.Add(-wakesFor)) && !at.After(here)
+	return r.pulse.missed(s.came, r.wall) || now.Sub(r.wall()).Abs() > clocksApart
 }
+
+// clocksApart is how far the store's clock and what this node takes it for are apart at
+// most while both run.
+const clocksApart = 5 * time.Second
+
+// KeepPulse has the rotator know when this node has stood still, until ctx ends. Without
+// it nobody does.
+func (r *Rotator) KeepPulse(ctx context.Context) { r.pulse.keep(ctx, r.wall) }
 
 // longestPulse is how long the calls of StoreHeard may be apart on a node that runs:
 // the ring asks every second, and gives up on an answer after a few.

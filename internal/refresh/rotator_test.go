@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -551,13 +552,54 @@ func TestRedeem_anOldTokenWhoseSenderHasGoneEndsNothing(t *testing.T) {
 		if list := spared(); err != nil || got.Verdict != Reused || !slices.Equal(list, []bool{true, false}) {
 			t.Errorf("there to hear it: %s, %v, spared %v; want reused, ended the second time", got.Verdict, err, list)
 		}
-		// No request is under way for that long: whoever brings it and goes wants to try it.
-		age = freshFor + time.Second
-		sender, hangUp := context.WithCancel(t.Context())
+		// Whoever does it again and again wants to try old tokens. A head of any age is
+		// spared: TCP brings a request minutes late, and its end with it.
+		age = time.Hour
+		gone, hangUp := context.WithCancel(t.Context())
 		hangUp()
-		got, err = r.Redeem(sender, holding(1))
+		if _, err = r.Redeem(gone, holding(1)); !errors.Is(err, errGone) {
+			t.Errorf("gone for the third time: %v; want trouble", err)
+		}
+		spared()
+		got, err = r.Redeem(gone, holding(1))
 		if list := spared(); err != nil || got.Verdict != Reused || !slices.Equal(list, []bool{true, false}) {
-			t.Errorf("gone, and late: %s, %v, spared %v; want reused, ended the second time", got.Verdict, err, list)
+			t.Errorf("gone for the fourth time: %s, %v, spared %v; want reused, ended the second time", got.Verdict, err, list)
+		}
+		time.Sleep(201 * time.Second)
+		if _, err = r.Redeem(gone, holding(1)); !errors.Is(err, errGone) {
+			t.Errorf("gone once more, much later: %v; want trouble", err)
+		}
+		if diff := cmp.Diff([]string{"gone", "gone", "gone", "gone"}, told.spared); diff != "" {
+			t.Errorf("told of (-want +got)\n%s", diff)
+		}
+	})
+}
+
+// A request waits in this node for a database that does not answer it, while its session
+// goes on elsewhere: the client may have given up behind a proxy that keeps the connection.
+func TestRedeem_aTokenThatWaitedHereEndsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		age := 100 * time.Millisecond // of the head
+		s := twoAhead(&age)
+		waits := time.Second
+		s.batch = func(ctx context.Context, calls []Call) ([]*Outcome, error) {
+			time.Sleep(waits)
+			return undecided(ctx, calls)
+		}
+		r, told := rotator(t, s)
+		if _, err := r.Redeem(t.Context(), holding(1)); !fault.Is(err, fault.Unavailable) || !errors.Is(err, errLate) {
+			t.Errorf("the head was born while it waited: %v; want trouble", err)
+		}
+		age = time.Second + time.Millisecond
+		if got, err := r.Redeem(t.Context(), holding(1)); err != nil || got.Verdict != Reused {
+			t.Errorf("the head was older than the wait: %s, %v; want reused", got.Verdict, err)
+		}
+		age, waits = 0, listenFor/2
+		if got, err := r.Redeem(t.Context(), holding(1)); err != nil || got.Verdict != Reused {
+			t.Errorf("it hardly waited: %s, %v; want reused", got.Verdict, err)
+		}
+		if diff := cmp.Diff([]string{"late"}, told.spared); diff != "" {
+			t.Errorf("told of (-want +got)\n%s", diff)
 		}
 	})
 }
@@ -567,25 +609,38 @@ func TestRedeem_aNodeThatHasStoodStillCallsNobodyAThief(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		age := time.Hour // of the head
 		s := twoAhead(&age)
+		stood := time.Duration(0) // how far the clock is ahead of the bubble's, which no process can stop
 		r, _ := rotator(t, s)
-		r.StoreHeard(nil)
+		r.clock = func() time.Time { return time.Now().Add(stood) }
+		s.redeem = func(_ context.Context, c Call, _ time.Duration) (Outcome, error) {
+			f := living()
+			f.ID, f.SecretHash, f.HeadKey = c.Attempt.Family, c.Attempt.SecretHash, c.Attempt.Key
+			f.Generation, f.HeadBorn = c.Attempt.Generation+2, r.clock().Add(-age)
+			f.UsedAt, f.AbsoluteEnd = f.HeadBorn, r.clock().Add(day)
+			return Judge(&f, c.Attempt, r.clock(), c.Policy), nil
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		var pulse sync.WaitGroup
+		pulse.Go(func() { r.KeepPulse(ctx) })
+		defer pulse.Wait()
+		defer stop()
 		for _, step := range []struct {
 			name   string
-			passes time.Duration
-			heard  bool
+			stands time.Duration
+			runs   time.Duration
 			reused bool
 		}{
-			{"it runs", time.Second, true, true},
-			{"a read takes its time", 4 * time.Second, true, true},
-			{"it stood still, and has not asked yet", 7 * time.Second, false, false},
-			{"it has asked", time.Millisecond, true, false},
-			{"it runs again", time.Second, true, false},
-			{"for a while", time.Second + time.Millisecond, true, true},
+			{"it runs", 0, 3 * time.Second, true},
+			{"a machine is busy", time.Second, 0, true},
+			{"it stood still, and its heart has not beaten yet", 3 * time.Second, 0, false},
+			{"it beats", 0, beatEvery, false},
+			{"it runs again", 0, time.Second, false},
+			{"for a while", 0, 2 * time.Second, true},
+			{"its clock was set back", -time.Hour, beatEvery, false},
 		} {
-			time.Sleep(step.passes)
-			if step.heard {
-				r.StoreHeard(nil)
-			}
+			stood += step.stands
+			time.Sleep(step.runs)
+			synctest.Wait()
 			got, err := r.Redeem(t.Context(), holding(1))
 			if (err == nil && got.Verdict == Reused) != step.reused || err != nil && !errors.Is(err, errWoken) {
 				t.Errorf("%s: %s, %v", step.name, got.Verdict, err)

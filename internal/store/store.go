@@ -78,6 +78,9 @@ type Leases interface {
 	Hold(ctx context.Context, name, holder string, ttl time.Duration) (bool, error)
 	// Release gives it up.
 	Release(ctx context.Context, name, holder string) error
+	// Until returns when it runs out or ran out, by the store's clock; zero when nobody
+	// ever held it or it was given up.
+	Until(ctx context.Context, name string) (time.Time, error)
 }
 
 // Facts are what an installation was founded with.

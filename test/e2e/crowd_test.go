@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"example.com/authserver/test/prove/provetest"
+	"example.com/authserver/test/rig"
 )
 
 // crowd is a number of well-behaved clients that refresh without pause, at any
@@ -22,6 +23,7 @@ type crowd struct {
 	next    atomic.Uint64 // attempts so far: whom to ask
 	answers atomic.Uint64 // refreshes that were acknowledged
 	http    *http.Client
+	apis    *rig.ResourceServers
 }
 
 func newCrowd(t testing.TB, nodes []*node, people int) *crowd {
@@ -29,11 +31,16 @@ func newCrowd(t testing.TB, nodes []*node, people int) *crowd {
 	transport := &http.Transport{MaxIdleConnsPerHost: 64}
 	t.Cleanup(transport.CloseIdleConnections)
 	c := &crowd{t: t, over: make(chan struct{}), http: &http.Client{Transport: transport}}
+	var urls []string
+	for _, n := range nodes {
+		urls = append(urls, n.URL)
+	}
+	c.apis = rig.NewResourceServers(c.http, urls...)
 	for range people {
 		c.holders = append(c.holders, &provetest.Holder{
 			HTTP: c.http, Node: func() string { return nodes[c.next.Add(1)%uint64(len(nodes))].URL },
 			Timeout: 10 * time.Second, Patience: 4 * time.Minute, Pause: 25 * time.Millisecond,
-			Agent: "a device of the crowd", Token: nodes[0].person(rand.Text() + "@example.com").Field("refresh_token"),
+			Agent: "a device of the crowd", Accept: c.apis.Accept, Token: nodes[0].person(rand.Text() + "@example.com").Field("refresh_token"),
 		})
 	}
 	c.first = c.holders[0].Token
@@ -88,6 +95,9 @@ func (c *crowd) settle(want feeling) {
 			c.t.Errorf("client %d at the end: %v", i, err)
 		}
 		refreshes, repeats = refreshes+h.Refreshes, repeats+h.Repeats
+	}
+	if err := c.apis.Settle(c.t.Context()); err != nil {
+		c.t.Error(err)
 	}
 	switch {
 	case want == trouble && repeats == 0:

@@ -3,15 +3,21 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"example.com/authserver/internal/store/storetest"
 	"example.com/authserver/test/pgcluster"
 	"example.com/authserver/test/prove/faultproxy"
 	"example.com/authserver/test/prove/provetest"
+	"example.com/authserver/test/rig"
 )
 
 // Nodes are killed and stopped at random, and come back; nobody is logged out.
@@ -77,10 +83,121 @@ func TestKills_aStoppedNodeWakesAfterItsClientsLeft(t *testing.T) {
 	})
 }
 
+// A proxy that does not pass on that a client hung up keeps the connection to a node that
+// has stopped; the client is answered by another node meanwhile, twice.
+func TestKills_aStoppedNodeWakesWithARequestThatSomebodyWaitsFor(t *testing.T) {
+	t.Run("postgres", func(t *testing.T) {
+		settings := []string{"DATABASE_URL=" + storetest.Postgres(t), "MASTER_KEY=" + masterKey, "DATABASE_CONNS=12", "LOG_LEVEL=error"}
+		stopped, other := newNode(t, settings...).start(), newNode(t, settings...).start()
+		token := stopped.person("patient@example.com").Field("refresh_token")
+		present := func(n *node, token string) rig.Answer {
+			a, err := rig.Ask(t.Context(), http.DefaultClient, "POST", n.URL+"/v1/refresh", map[string]string{"refresh_token": token})
+			if err != nil {
+				t.Error(err)
+			}
+			return a
+		}
+		old := token
+		first := present(stopped, old) // so that the connection stands
+		old = first.Field("refresh_token")
+		stopped.stand()
+		waited := make(chan rig.Answer)
+		go func() { waited <- present(stopped, old) }()
+		<-time.After(500 * time.Millisecond)
+		head := old
+		for range 2 {
+			a := present(other, head)
+			if a.Status != http.StatusOK {
+				t.Fatal(a)
+			}
+			head = a.Field("refresh_token")
+		}
+		<-time.After(2 * time.Second)
+		stopped.cmd.Process.Signal(syscall.SIGCONT)
+		if a := <-waited; a.Status != http.StatusServiceUnavailable {
+			t.Errorf("the request that lay in the node: %s; want 503", a)
+		}
+		if a := present(stopped, head); a.Status != http.StatusOK {
+			t.Errorf("the head afterwards: %s; want 200", a)
+		}
+		// Once it runs again an old token is one.
+		<-time.After(3 * time.Second)
+		if a := present(stopped, old); !a.Is(http.StatusUnauthorized, "refresh_reused") {
+			t.Errorf("an old token later on: %s; want 401", a)
+		}
+		provetest.Figure(t, "stops of a node, longer than its clients wait", 1)
+		audit(t, stopped)
+	})
+}
+
+// All nodes are away for longer than the retry window, and the last answer before was
+// lost. The client comes back when they do, without a key. Where another node has run
+// all the time it is late.
+func TestKills_theTimeInWhichNoNodeRunsDoesNotCount(t *testing.T) {
+	for _, c := range []struct {
+		name, present string
+		status        int
+	}{
+		{"postgres/nobody was there", "now() - interval '60 seconds'", http.StatusOK},
+		{"postgres/another node was", "now() + interval '20 seconds'", http.StatusUnauthorized},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			database := storetest.Postgres(t)
+			n := newNode(t, "DATABASE_URL="+database, "MASTER_KEY="+masterKey, "LOG_LEVEL=error").start()
+			refresh := func(token string) answer {
+				a, err := call("POST", n.URL+"/v1/refresh", map[string]string{"refresh_token": token})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return a
+			}
+			token := n.person("away@example.com").Field("refresh_token")
+			lost := refresh(token)
+			n.kill()
+			conn, err := pgx.Connect(t.Context(), database)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close(context.Background())
+			for _, statement := range []string{
+				`UPDATE families SET head_born = head_born - interval '100 seconds', used_at = used_at - interval '100 seconds',
+					born_at = born_at - interval '100 seconds', auth_time = auth_time - interval '100 seconds'`,
+				`INSERT INTO leases (name, holder, until) VALUES ('presence', 'a node', ` + c.present + `)
+					ON CONFLICT (name) DO UPDATE SET until = excluded.until`,
+			} {
+				if _, err := conn.Exec(t.Context(), statement); err != nil {
+					t.Fatal(err)
+				}
+			}
+			n.start()
+			a := refresh(token)
+			if a.Status != c.status || a.Status == http.StatusOK && a.Field("refresh_token") != lost.Field("refresh_token") {
+				t.Errorf("the retry, 100 s after its answer was lost: %s; want %d and the same answer", a, c.status)
+			}
+			audit(t, n)
+		})
+	}
+}
+
+// stand stops the process and returns when all of it has stopped.
+func (n *node) stand() {
+	n.cmd.Process.Signal(syscall.SIGSTOP)
+	until(n.t, "the process to stop", func() bool {
+		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", n.cmd.Process.Pid))
+		for _, task := range tasks {
+			text, err := os.ReadFile(task)
+			if _, state, _ := strings.Cut(string(text), ") "); err == nil && !strings.HasPrefix(state, "T") {
+				return false
+			}
+		}
+		return true
+	})
+}
+
 // pause stops the process for a while: it holds its connections and answers
 // nothing.
 func (n *node) pause(d time.Duration) {
-	n.cmd.Process.Signal(syscall.SIGSTOP)
+	n.stand()
 	<-time.After(d)
 	n.cmd.Process.Signal(syscall.SIGCONT)
 }

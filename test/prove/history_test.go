@@ -15,6 +15,7 @@ import (
 	"example.com/authserver/internal/id"
 	"example.com/authserver/internal/refresh"
 	"example.com/authserver/test/prove/provetest"
+	"example.com/authserver/test/rig"
 )
 
 // story is one user's history while it happens: several clients that share what
@@ -23,6 +24,7 @@ type story struct {
 	t     *testing.T
 	nodes []*node
 	http  *http.Client
+	apis  *rig.ResourceServers
 	email string
 	user  id.User
 	begun time.Time
@@ -48,9 +50,9 @@ func password(n int) string { return fmt.Sprintf("%s %d", goodPassword, n) }
 // device is the sender of a family's own device, or of another one.
 func device(n int) string { return fmt.Sprintf("device-number-%08d", n) }
 
-func tell(t *testing.T, nodes []*node, client *http.Client, email string) *story {
+func tell(t *testing.T, nodes []*node, client *http.Client, apis *rig.ResourceServers, email string) *story {
 	t.Helper()
-	s := &story{t: t, nodes: nodes, http: client, email: email, begun: time.Now()}
+	s := &story{t: t, nodes: nodes, http: client, apis: apis, email: email, begun: time.Now()}
 	a := must(t, client, http.StatusCreated, "POST", nodes[0].url+"/v1/users", map[string]string{"email": email, "password": password(0)})
 	if err := s.user.UnmarshalText([]byte(a.Field("id"))); err != nil {
 		t.Fatal(err)
@@ -94,8 +96,9 @@ func (s *story) ask(ctx context.Context, n *node, method, path string, body map[
 	return a, output{}, true
 }
 
-// present refreshes family f with the token of generation g.
-func (s *story) present(ctx context.Context, n *node, client, f int, g int32, sender int, key string) {
+// present refreshes family f with the token of generation g, and reports whether
+// anything is known of what came of it.
+func (s *story) present(ctx context.Context, n *node, client, f int, g int32, sender int, key string) (answered bool) {
 	s.mu.Lock()
 	h := s.holdings[f]
 	token := h.tokens[g]
@@ -112,17 +115,26 @@ func (s *story) present(ctx context.Context, n *node, client, f int, g int32, se
 	a, out, ok := s.ask(ctx, n, "POST", "/v1/refresh", map[string]string{"refresh_token": token}, header...)
 	in.span.until = s.now()
 	if !ok {
-		return
+		return false
 	}
 	if !out.unknown && out.code == "" {
 		out.generation = s.learn(f, a)
 	}
 	s.record(client, in, out)
+	return !out.unknown
+}
+
+// accepted wants the access token of an answer to pass by the keys of every node.
+func (s *story) accepted(a provetest.Answer) {
+	if err := s.apis.Accept(s.t.Context(), a.Field("access_token")); err != nil {
+		s.t.Errorf("%s: %v", s.email, err)
+	}
 }
 
 // learn keeps the tokens of an answer. Of one family and generation only one
 // token may ever be seen.
 func (s *story) learn(f int, a provetest.Answer) int32 {
+	s.accepted(a)
 	token := a.Field("refresh_token")
 	g, err := provetest.Generation(token)
 	if err != nil {
@@ -157,6 +169,7 @@ func (s *story) logIn(ctx context.Context, n *node, client int) {
 	}
 	in.sender = refresh.SenderOf("", "browser")
 	if out.code == "" {
+		s.accepted(a)
 		token := a.Field("refresh_token")
 		g, err := provetest.Generation(token)
 		if err != nil {
@@ -287,11 +300,22 @@ func (s *story) act(client int, dice *rand.Rand, impatient float64) {
 }
 
 // close presents, with everything whole again, what was acknowledged last of
-// each family: nothing that was acknowledged is lost, nothing ended comes back.
+// each family: nothing that was acknowledged is lost, nothing ended comes back. A
+// family of which nothing can be learned now was lost, too.
 func (s *story) close(n *node) {
 	for f, h := range s.holdings {
 		for range 2 {
-			s.present(s.t.Context(), n, 0, f, h.head, f, fmt.Sprintf("last-key-of-%08d", f))
+			head := h.head
+			for deadline := time.Now().Add(time.Minute); !s.present(s.t.Context(), n, 0, f, head, f, fmt.Sprintf("last-key-of-%08d", f)); {
+				if time.Now().After(deadline) {
+					s.t.Errorf("%s: family %d has no answer with everything whole again: %v", s.email, f, s.ops[len(s.ops)-1].Output)
+					return
+				}
+				<-time.After(100 * time.Millisecond)
+			}
 		}
+	}
+	if err := s.apis.Settle(s.t.Context()); err != nil {
+		s.t.Errorf("%s: %v", s.email, err)
 	}
 }

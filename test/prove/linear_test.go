@@ -11,9 +11,11 @@ import (
 
 	"github.com/anishathalye/porcupine"
 
+	"example.com/authserver/internal/refresh"
 	"example.com/authserver/internal/store"
 	"example.com/authserver/test/prove/faultproxy"
 	"example.com/authserver/test/prove/provetest"
+	"example.com/authserver/test/rig"
 )
 
 // The shape of a history.
@@ -81,12 +83,18 @@ func TestHistories_areLinearizable(t *testing.T) {
 func (s setting) prove(t *testing.T) {
 	seed := provetest.Seed(t)
 	client := newHTTP(t)
+	var urls []string
+	for _, node := range s.nodes {
+		urls = append(urls, node.url)
+	}
+	apis := rig.NewResourceServers(client, urls...)
 	histories, strictly, operations, unknown := 0, 0, 0, 0
+	said := map[string]int{} // what refreshes were answered, by code
 	for round := range roundsAtOne * provetest.Effort(t) {
 		stories := make([]*story, usersAtOnce)
 		var all sync.WaitGroup
 		for i := range stories {
-			all.Go(func() { stories[i] = tell(t, s.nodes, client, fmt.Sprintf("u%d-%d@example.com", round, i)) })
+			all.Go(func() { stories[i] = tell(t, s.nodes, client, apis, fmt.Sprintf("u%d-%d@example.com", round, i)) })
 		}
 		all.Wait()
 		if t.Failed() {
@@ -115,6 +123,8 @@ func (s setting) prove(t *testing.T) {
 			for _, op := range story.ops {
 				if op.Output.(output).unknown {
 					unknown++
+				} else if op.Input.(input).op == opRefresh {
+					said[op.Output.(output).code]++
 				}
 			}
 			rules := s.rules
@@ -132,7 +142,20 @@ func (s setting) prove(t *testing.T) {
 	provetest.Figure(t, "histories checked", histories)
 	provetest.Figure(t, "operations in them", operations)
 	provetest.Figure(t, "operations without an answer", unknown)
+	// Where nothing is known every order agrees with the rule, and where nobody is
+	// refused the rule is hardly asked.
+	if unknown > operations/2 {
+		t.Errorf("%d of %d operations have no answer; want less than half", unknown, operations)
+	}
+	for _, code := range []string{"", codes[refresh.Reused], codes[refresh.Revoked]} {
+		if said[code] < histories/4 {
+			t.Errorf("%d histories have %d refreshes that were answered %q; want at least %d: %v", histories, said[code], code, histories/4, said)
+		}
+	}
 	for _, p := range s.proxies {
+		if len(p.Injected()) < 2 {
+			t.Errorf("only %v befell the connections", p.Injected())
+		}
 		provetest.Figures(t, "faults at random messages", p.Injected())
 	}
 	auditAll(t, s.engine())

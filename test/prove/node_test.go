@@ -141,6 +141,7 @@ type noLeases struct{}
 
 func (noLeases) Hold(context.Context, string, string, time.Duration) (bool, error) { return false, nil }
 func (noLeases) Release(context.Context, string, string) error                     { return nil }
+func (noLeases) Until(context.Context, string) (time.Time, error)                  { return time.Time{}, nil }
 
 // database makes a Postgres database with schema and keys in it.
 func database(t testing.TB) string {

@@ -19,6 +19,7 @@ type Client struct {
 	Family [16]byte
 
 	http  *http.Client
+	apis  *ResourceServers
 	nodes []string // URLs
 	next  int      // whom it asks, modulo len(nodes)
 	token string
@@ -66,7 +67,7 @@ func register(ctx context.Context, h *http.Client, node, email string) error {
 }
 
 // logIn opens a session at the first node.
-func logIn(ctx context.Context, h *http.Client, email string, nodes []string) (*Client, error) {
+func logIn(ctx context.Context, h *http.Client, email string, apis *ResourceServers, nodes []string) (*Client, error) {
 	a, err := Ask(ctx, h, "POST", nodes[0]+"/v1/login", map[string]string{"email": email, "password": Password})
 	if err == nil && a.Status != http.StatusOK {
 		err = errors.New(a.String())
@@ -74,7 +75,7 @@ func logIn(ctx context.Context, h *http.Client, email string, nodes []string) (*
 	if err != nil {
 		return nil, fmt.Errorf("log in %s: %w", email, err)
 	}
-	c := &Client{http: h, nodes: nodes, key: rand.Text(), token: a.Field("refresh_token")}
+	c := &Client{http: h, apis: apis, nodes: nodes, key: rand.Text(), token: a.Field("refresh_token")}
 	c.Family, c.acked, err = readToken(c.token)
 	return c, err
 }
@@ -105,6 +106,9 @@ func (c *Client) refresh(ctx context.Context) bool {
 		return false
 	}
 	c.token, c.key, c.wait = token, rand.Text(), 0
+	if err := c.apis.Accept(ctx, a.Field("access_token")); err != nil {
+		c.violate("generation %d: %v", generation, err)
+	}
 	c.next++
 	now := time.Now()
 	c.note(func() {

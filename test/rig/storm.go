@@ -16,6 +16,7 @@ import (
 type Storm struct {
 	Clients []*Client
 
+	apis  *ResourceServers
 	think time.Duration // the most that a client waits after an answer
 	stop  context.CancelFunc
 	ended sync.WaitGroup
@@ -46,7 +47,7 @@ func Gather(ctx context.Context, clients int, think time.Duration, nodes ...stri
 	}
 	open := make(chan struct{})
 	close(open)
-	s := &Storm{think: think, gate: open}
+	s := &Storm{think: think, gate: open, apis: NewResourceServers(h, nodes...)}
 	for n := range clients {
 		email := Email(n % accounts)
 		if n < accounts {
@@ -54,7 +55,7 @@ func Gather(ctx context.Context, clients int, think time.Duration, nodes ...stri
 				return nil, err
 			}
 		}
-		c, err := logIn(ctx, h, email, nodes)
+		c, err := logIn(ctx, h, email, s.apis, nodes)
 		if err != nil {
 			return nil, err
 		}
@@ -183,9 +184,10 @@ func (s *Storm) Gaps() (all, one time.Duration) {
 	return s.longest, one
 }
 
-// AwaitAnswers waits until every client was answered after the instant.
+// AwaitAnswers waits until every client was answered after the instant, and has all
+// access tokens accepted that a node was away for.
 func (s *Storm) AwaitAnswers(ctx context.Context, since time.Time, patience time.Duration) error {
-	return Poll(ctx, patience, func() error {
+	err := Poll(ctx, patience, func() error {
 		missing := 0
 		for _, c := range s.Clients {
 			c.note(func() {
@@ -199,6 +201,10 @@ func (s *Storm) AwaitAnswers(ctx context.Context, since time.Time, patience time
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	return s.apis.Settle(ctx)
 }
 
 // Tally is what a storm counted.
@@ -216,7 +222,8 @@ func (s *Storm) Tally() (t Tally) {
 }
 
 // Violations returns what must never happen and did: an answer other than 200
-// and 503 to a valid token, or a token that is not its successor.
+// and 503 to a valid token, a token that is not its successor, or an access token that a
+// resource server refuses.
 func (s *Storm) Violations() error {
 	var all []error
 	for _, c := range s.Clients {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // Leases implements store.Leases.
@@ -36,4 +37,17 @@ func (s Leases) Release(ctx context.Context, name, holder string) error {
 			DELETE FROM leases WHERE name = $1 AND holder = $2`, name, holder)
 		return err
 	})
+}
+
+// Until implements store.Leases.
+func (s Leases) Until(ctx context.Context, name string) (until time.Time, err error) {
+	err = s.db.read(ctx, "leases.until", func(ctx context.Context, c *pgxpool.Conn) error {
+		err := c.QueryRow(ctx, `-- name: leases.until
+			SELECT until FROM leases WHERE name = $1`, name).Scan(&until)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		return err
+	})
+	return until, err
 }

@@ -33,3 +33,13 @@ func (s Leases) Release(ctx context.Context, name, holder string) error {
 		return err
 	})
 }
+
+// Until implements store.Leases.
+func (s Leases) Until(ctx context.Context, name string) (until time.Time, err error) {
+	err = s.db.read(ctx, "lease.until", func(c *conn) error {
+		_, err := c.one(`-- name: lease.until
+			SELECT until FROM leases WHERE name = ?`, []any{name}, func(r *row) { until = r.instant() })
+		return err
+	})
+	return until, err
+}

@@ -374,4 +374,5 @@ func (oneRoot) Reread(context.Context) error      { return nil }
 type quiet struct{}
 
 func (quiet) Redeemed(refresh.Verdict, refresh.Reason) {}
+func (quiet) Spared(string)                            {}
 func (quiet) BatchDone(int, time.Duration, error)      {}

@@ -104,6 +104,12 @@ var leaseStories = []story{
 		r.clock.Advance(tick)
 		hold("sweep", "b", true)
 		hold("sweep", "a", false)
+		if until := got(r.Leases().Until(r.Context(), "sweep"))(r); !until.Equal(r.clock.Now().Add(time.Minute)) {
+			r.Errorf("it runs out at %s, want a minute after %s", until, r.clock.Now())
+		}
+		if until := got(r.Leases().Until(r.Context(), "never held"))(r); !until.IsZero() {
+			r.Errorf("what nobody held runs out at %s", until)
+		}
 
 		// A clock that was wrong for a while must not have given it away for a year.
 		r.clock.Advance(365 * 24 * time.Hour)

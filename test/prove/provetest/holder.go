@@ -22,6 +22,8 @@ type Holder struct {
 	Pause time.Duration
 	// Agent is the user agent; the same for the whole life of a device.
 	Agent string
+	// Accept is shown every access token; an error breaks a promise. nil: nobody is.
+	Accept func(ctx context.Context, access string) error
 
 	Token     string
 	Refreshes int // acknowledged
@@ -31,8 +33,8 @@ type Holder struct {
 }
 
 // Refresh swaps the token for the next one. An error says that a promise was
-// broken: a refusal, a successor that is not the next generation, or patience
-// at its end.
+// broken: a refusal, a successor that is not the next generation, an access token
+// that is not accepted, or patience at its end.
 func (h *Holder) Refresh(ctx context.Context) error {
 	held, err := Generation(h.Token)
 	if err != nil {
@@ -54,6 +56,9 @@ func (h *Holder) Refresh(ctx context.Context) error {
 			}
 			h.Token = next
 			h.Refreshes++
+			if h.Accept != nil {
+				return h.Accept(ctx, a.Field("access_token"))
+			}
 			return nil
 		case err == nil && a.Status < 500:
 			return fmt.Errorf("a valid token of generation %d was refused after %q: %s", held, h.Last, a)
