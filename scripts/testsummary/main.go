@@ -3,6 +3,7 @@
 //
 // It exists because a suite can be green without having run: a store that
 // could not be opened, a helper that skips. It does not run anything itself.
+// The slowest tests are named, for whoever waits for them.
 // What tests counted ("figure: histories checked: 72" in the log) it adds up.
 //
 // A test counts for a store when an element of its name starts with that
@@ -12,6 +13,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -51,6 +53,7 @@ type event struct {
 	ImportPath string // of build-output and build-fail, instead of Package
 	Test       string
 	Output     string
+	Elapsed    float64 // seconds, of pass and fail; without the time in which a parallel test waited
 }
 
 // count is how the tests of one store ended.
@@ -62,10 +65,24 @@ type summary struct {
 	stores  map[string]*count
 	all     count
 	figures map[string]int // what passing tests counted, in their words
-	seeds   []string       // of passing tests
+	seeds   []string       // of passing tests, with their names
 	skips   []string       // names of the skipped tests
 	trouble []string       // packages that failed without a failing test
+	slow    []slowTest     // those that passed and took slowFrom at least
 }
+
+// slowTest is what there is to gain by looking at one test.
+type slowTest struct {
+	name    string
+	seconds float64
+}
+
+// slowFrom and slowMost say how slow a test is, in seconds, and how many of the slowest
+// are named.
+const (
+	slowFrom = 10
+	slowMost = 15
+)
 
 var stores = []string{"postgres", "sqlite"}
 
@@ -127,10 +144,13 @@ func (s *summary) take(e event, held map[unit][]string, parents map[unit]bool, f
 			io.WriteString(out, strings.Join(lines, ""))
 		}
 		if e.Action == "pass" {
-			s.addFigures(lines)
+			s.addFigures(e.Test, lines)
 		}
 		if !parents[u] {
 			s.countTest(e)
+			if e.Action == "pass" && e.Elapsed >= slowFrom {
+				s.slow = append(s.slow, slowTest{e.Package + " " + e.Test, e.Elapsed})
+			}
 		}
 	}
 }
@@ -169,14 +189,14 @@ var (
 	seedLine   = regexp.MustCompile(`: seed ([0-9]+) \(`)
 )
 
-func (s *summary) addFigures(lines []string) {
+func (s *summary) addFigures(test string, lines []string) {
 	for _, line := range lines {
 		if m := figureLine.FindStringSubmatch(strings.TrimRight(line, "\n")); m != nil {
 			n, _ := strconv.Atoi(m[2]) // digits; beyond an int nobody counts
 			s.figures[m[1]] += n
 		}
 		if m := seedLine.FindStringSubmatch(line); m != nil {
-			s.seeds = append(s.seeds, m[1])
+			s.seeds = append(s.seeds, m[1]+" of "+test)
 		}
 	}
 }
@@ -217,11 +237,15 @@ func on(store string, e event) bool {
 
 func (s *summary) print(out io.Writer) {
 	fmt.Fprintln(out)
-	if len(s.seeds) > 0 {
-		fmt.Fprintln(out, "seeds:", strings.Join(s.seeds, " "))
+	for _, seed := range s.seeds {
+		fmt.Fprintln(out, "seed", seed)
 	}
 	for _, what := range slices.Sorted(maps.Keys(s.figures)) {
 		fmt.Fprintf(out, "%10d  %s\n", s.figures[what], what)
+	}
+	slices.SortFunc(s.slow, func(a, b slowTest) int { return cmp.Compare(b.seconds, a.seconds) })
+	for _, t := range s.slow[:min(len(s.slow), slowMost)] {
+		fmt.Fprintf(out, "slow: %5.1f s  %s\n", t.seconds, t.name)
 	}
 	for _, store := range stores {
 		c := s.stores[store]

@@ -55,6 +55,15 @@ const (
 {"Action":"output","Package":"m/prove","Output":"ok  \tm/prove\t0.1s\n"}
 {"Action":"pass","Package":"m/prove","Elapsed":0.1}
 `
+	slowPackage = `{"Action":"run","Package":"m/e2e","Test":"TestLong"}
+{"Action":"run","Package":"m/e2e","Test":"TestLong/part"}
+{"Action":"pass","Package":"m/e2e","Test":"TestLong/part","Elapsed":12}
+{"Action":"pass","Package":"m/e2e","Test":"TestLong","Elapsed":12}
+{"Action":"run","Package":"m/e2e","Test":"TestLonger"}
+{"Action":"pass","Package":"m/e2e","Test":"TestLonger","Elapsed":63.25}
+{"Action":"output","Package":"m/e2e","Output":"ok  \tm/e2e\t75.3s\n"}
+{"Action":"pass","Package":"m/e2e","Elapsed":75.3}
+`
 	skippingPackage = `{"Action":"run","Package":"m/store/sqlite","Test":"TestBusy"}
 {"Action":"skip","Package":"m/store/sqlite","Test":"TestBusy","Elapsed":0}
 {"Action":"output","Package":"m/store/sqlite","Output":"PASS\n"}
@@ -75,10 +84,18 @@ on sqlite:   1 passed, 0 failed, 0 skipped
 `},
 		{"counting", countingPackage, `ok  	m/prove	0.1s
 
-seeds: 17
+seed 17 of TestKills/sqlite
          5  kills of a node
 on postgres: 1 passed, 0 failed, 0 skipped
 on sqlite:   1 passed, 0 failed, 0 skipped
+2 passed, 0 failed, 0 skipped
+`},
+		{"slow", slowPackage, `ok  	m/e2e	75.3s
+
+slow:  63.2 s  m/e2e TestLonger
+slow:  12.0 s  m/e2e TestLong/part
+on postgres: 0 passed, 0 failed, 0 skipped
+on sqlite:   0 passed, 0 failed, 0 skipped
 2 passed, 0 failed, 0 skipped
 `},
 		{"failing", failingPackage, `    ring_test.go:9: want 2 keys, got 1

@@ -34,6 +34,7 @@ type cluster struct {
 	synchronous bool
 	password    string
 	patroni     map[string]*rig.Process // by machine; PostgreSQL is its child
+	door        *door
 }
 
 // machines are those with a database. arbiter decides who of them leads.
@@ -117,7 +118,7 @@ func (c *cluster) begin(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return c.openDoor(ctx)
 }
 
 // startMachine starts a machine that does not run, with its disk as it was.
@@ -162,15 +163,21 @@ func (c *cluster) startOn(name, what string, args ...string) (*rig.Process, erro
 }
 
 // stop takes everything down.
-func (c *cluster) stop() { c.net.remove() }
+func (c *cluster) stop() {
+	if c.door != nil {
+		c.door.Kill()
+	}
+	c.net.remove()
+}
 
 // connect reaches one machine's PostgreSQL and no other.
 func (c *cluster) connect(ctx context.Context, name, database string) (*pgx.Conn, error) {
 	return pgx.Connect(ctx, c.url(database, "connect_timeout=3", name))
 }
 
-// serverURL is what an authserver gets: all machines, whoever may be written to.
-func (c *cluster) serverURL() string {
+// urlOfAll is what an authserver gets that finds the primary by itself: all machines,
+// whoever may be written to.
+func (c *cluster) urlOfAll() string {
 	return c.url(database, "connect_timeout=2&target_session_attrs=read-write", machines...)
 }
 
@@ -179,8 +186,12 @@ func (c *cluster) url(database, query string, names ...string) string {
 	for i, name := range names {
 		hosts[i] = c.net.address(name) + ":5432"
 	}
+	return c.urlOf(strings.Join(hosts, ","), database, query)
+}
+
+func (c *cluster) urlOf(hosts, database, query string) string {
 	u := url.URL{
-		Scheme: "postgres", User: url.UserPassword("postgres", c.password), Host: strings.Join(hosts, ","),
+		Scheme: "postgres", User: url.UserPassword("postgres", c.password), Host: hosts,
 		Path: "/" + database, RawQuery: "sslmode=disable&" + query,
 	}
 	return u.String()

@@ -1,12 +1,12 @@
 // Command lab proves that no acknowledged rotation is lost when a database
 // fails over, and that it would notice if one were.
 //
-//	make lab                          as root, with etcd-server and patroni installed
+//	make lab                          as root, with etcd-server, patroni and haproxy installed
 //	make lab ARGS="--rounds 2"
 //
 // Three machines, each in a network namespace of this host, run PostgreSQL under
-// Patroni; etcd has a namespace of its own. Two servers use them, and a storm of clients refreshes
-// through both servers. The primary is killed and cut off again and again, in
+// Patroni; etcd has a namespace of its own. Two servers use them, one by a URL that names all
+// three and one through HAProxy, and a storm of clients refreshes through both servers. The primary is killed and cut off again and again, in
 // five ways. After each failover the generations that the clients were answered
 // are compared with those in the new primary.
 //
@@ -135,19 +135,19 @@ func newMasterKey() string {
 }
 
 // findPrograms returns the directory of PostgreSQL's programs. What is missing
-// is not installed: Debian's packages of etcd and Patroni would start services.
+// is not installed: Debian's packages of etcd, Patroni and HAProxy would start services.
 func findPrograms(ctx context.Context) (postgres string, err error) {
 	if os.Geteuid() != 0 {
 		return "", errors.New("network namespaces need root")
 	}
 	var missing []string
-	for _, program := range []string{"ip", "setpriv", "etcd", "patroni"} {
+	for _, program := range []string{"ip", "setpriv", "etcd", "patroni", "haproxy"} {
 		if _, err := exec.LookPath(program); err != nil {
 			missing = append(missing, program)
 		}
 	}
 	if len(missing) > 0 {
-		return "", fmt.Errorf("not found: %s\nhint: RUNLEVEL=1 apt-get install --no-install-recommends iproute2 util-linux etcd-server patroni", strings.Join(missing, ", "))
+		return "", fmt.Errorf("not found: %s\nhint: RUNLEVEL=1 apt-get install --no-install-recommends iproute2 util-linux etcd-server patroni haproxy", strings.Join(missing, ", "))
 	}
 	gomod, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
 	if err != nil {

@@ -176,9 +176,11 @@ func (l *lab) measure(ctx context.Context, synchronous bool, rounds int) (r *rep
 	return r, errors.Join(err, failed)
 }
 
+// startServers starts one server that finds the primary by itself and one that HAProxy leads
+// to it.
 func (l *lab) startServers(ctx context.Context, dir string, c *cluster) (nodes []*rig.Node, err error) {
-	for _, name := range []string{"server-a", "server-b"} {
-		n, err := rig.NewNode(name, l.binary, dir, "DATABASE_URL="+c.serverURL(), "MASTER_KEY="+l.master, "DRAIN_DELAY=0s", "LOG_LEVEL=warn")
+	for _, server := range []struct{ name, database string }{{"server-a", c.urlOfAll()}, {"server-b", c.urlThroughDoor()}} {
+		n, err := rig.NewNode(server.name, l.binary, dir, "DATABASE_URL="+server.database, "MASTER_KEY="+l.master, "DRAIN_DELAY=0s", "LOG_LEVEL=warn")
 		if err != nil {
 			return nodes, err
 		}

@@ -1,6 +1,6 @@
 // Command mutants puts bugs back on purpose, one at a time, and wants a named
-// test to catch each within a minute. It changes no file: the go command is
-// given the changed text as an overlay. It writes the table in docs/mutants.md
+// test to catch each within a minute, which passes without the bug. It changes no
+// file: the go command is given the changed text as an overlay. It writes the table in docs/mutants.md
 // with -write; without, it fails when that table is out of date.
 package main
 
@@ -39,6 +39,12 @@ func run(write bool, only string) error {
 	if err != nil {
 		return err
 	}
+	dir, err := os.MkdirTemp("", "mutants-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	sane := sanity{dir: dir, programs: map[string]string{}, verdicts: map[[2]string]error{}}
 	survivors := 0
 	var table strings.Builder
 	table.WriteString(head)
@@ -47,6 +53,9 @@ func run(write bool, only string) error {
 			continue
 		}
 		by, took, err := m.caughtBy()
+		if err == nil {
+			err = sane.passes(m)
+		}
 		if err != nil {
 			fmt.Printf("LIVES   %s: %v\n", m.name, err)
 			survivors++
@@ -96,16 +105,10 @@ func (m mutant) caughtBy() (test string, took time.Duration, err error) {
 		return "", 0, err
 	}
 	program := filepath.Join(dir, "check.test")
-	if out, err := exec.CommandContext(context.Background(), "go", "test", "-c", "-overlay", overlay, "-o", program, m.pkg).CombinedOutput(); err != nil {
-		return "", 0, fmt.Errorf("the mutant does not compile: %w\n%s", err, out)
+	if err := compile(program, m.pkg, "-overlay", overlay); err != nil {
+		return "", 0, fmt.Errorf("the mutant does not compile: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience+10*time.Second)
-	defer cancel()
-	check := exec.CommandContext(ctx, program, "-test.v", "-test.run", m.check, "-test.failfast", "-test.timeout", patience.String())
-	check.Dir = m.pkg
-	begun := time.Now()
-	out, err := check.CombinedOutput()
-	took = time.Since(begun)
+	out, took, err := m.run(program)
 	var exit *exec.ExitError
 	switch {
 	case err == nil:
@@ -121,6 +124,58 @@ func (m mutant) caughtBy() (test string, took time.Duration, err error) {
 	// As deep as the check names it: below that another part may be the first.
 	parts := strings.Split(test, "/")
 	return strings.Join(parts[:min(len(parts), strings.Count(m.check, "/")+1)], "/"), took, nil
+}
+
+// compile makes the test program of a package.
+func compile(program, pkg string, flags ...string) error {
+	args := append([]string{"test", "-c", "-o", program}, append(flags, pkg)...)
+	if out, err := exec.CommandContext(context.Background(), "go", args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%w\n%s", err, out)
+	}
+	return nil
+}
+
+// run runs the check of a mutant in a test program.
+func (m mutant) run(program string) (out []byte, took time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience+10*time.Second)
+	defer cancel()
+	check := exec.CommandContext(ctx, program, "-test.v", "-test.run", m.check, "-test.failfast", "-test.timeout", patience.String())
+	check.Dir = m.pkg
+	begun := time.Now()
+	out, err = check.CombinedOutput()
+	return out, time.Since(begun), err
+}
+
+// sanity knows which checks pass on the tree as it is: one that fails anyway has caught
+// nothing.
+type sanity struct {
+	dir      string
+	programs map[string]string   // by package
+	verdicts map[[2]string]error // by package and check
+}
+
+func (s *sanity) passes(m mutant) error {
+	key := [2]string{m.pkg, m.check}
+	if verdict, known := s.verdicts[key]; known {
+		return verdict
+	}
+	program, known := s.programs[m.pkg]
+	if !known {
+		program = filepath.Join(s.dir, fmt.Sprintf("%d.test", len(s.programs)))
+		if err := compile(program, m.pkg); err != nil {
+			return err
+		}
+		s.programs[m.pkg] = program
+	}
+	out, _, err := m.run(program)
+	switch {
+	case err != nil:
+		err = fmt.Errorf("%s fails without the bug, too: %w\n%s", m.check, err, out)
+	case !bytes.Contains(out, []byte("--- PASS: ")):
+		err = fmt.Errorf("%s passes no test without the bug:\n%s", m.check, out)
+	}
+	s.verdicts[key] = err
+	return err
 }
 
 // changed returns the file of the tree at root with the bug in it.
