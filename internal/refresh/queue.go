@@ -62,7 +62,7 @@ type seat struct {
 var seats = sync.Pool{New: func() any { return &seat{landed: make(chan struct{}, 1)} }}
 
 // rotate returns the outcome of one rotation, errAlone when the batch left it
-// undecided, ErrRefused when the database refused the batch, errQueueFull, or
+// undecided, ErrRefused when the database refused the batch or its row is held, errQueueFull, or
 // trouble. It does not watch a context: what was sent is waited for, but not
 // longer than batchPatience, except by whoever sent it.
 func (q *queue) rotate(c Call) (Outcome, error) {
@@ -169,6 +169,26 @@ func (q *queue) fly(flight []*seat) {
 	for i, s := range members {
 		if s.err = err; err == nil {
 			s.outcome = outcomes[i]
+		}
+	}
+	suspectHeld(flight)
+}
+
+// suspectHeld has those judged alone as suspects whose row is held, and those of the same
+// family that were set aside.
+func suspectHeld(flight []*seat) {
+	var held []id.Family
+	for _, s := range flight {
+		if s.outcome == Held {
+			held = append(held, s.call.Attempt.Family)
+		}
+	}
+	if held == nil {
+		return
+	}
+	for _, s := range flight {
+		if slices.Contains(held, s.call.Attempt.Family) {
+			s.outcome, s.err = nil, ErrRefused
 		}
 	}
 }

@@ -19,6 +19,10 @@ var ErrRefused = errors.New("batch refused")
 // an outage of the store.
 var ErrLocked = errors.New("family row is locked")
 
+// Held is the outcome, in a batch, of a member whose row somebody else holds: nothing was
+// done with it, and it is judged alone, as one that may have to wait.
+var Held = new(Outcome)
+
 // ErrStaleKeys says that the keys in the store have changed since the caller's
 // node read them. Nothing was written; the caller reads them again and looks
 // whether the token still counts.
@@ -58,7 +62,8 @@ type Store interface {
 	// RotateBatch rotates, in one statement or transaction and one commit,
 	// those members that are certainly Rotated by row 6 of the table. No two
 	// members are of one family. The result has one element per member; nil
-	// means "not certain, judge it alone". The condition it rotates by is a
+	// means "not certain, judge it alone", and Held that its row is locked, which
+	// stops no other member. The condition it rotates by is a
 	// subset of what Judge calls Rotated, and the effect is the same.
 	//
 	// An error that is ErrRefused means that nothing was committed and members

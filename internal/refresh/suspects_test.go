@@ -11,6 +11,44 @@ import (
 	"example.com/authserver/internal/fault"
 )
 
+// A row that somebody holds is no fault of the others in the batch; who waits for it waits
+// among the suspects, with those of the same family.
+func TestQueue_whoseRowIsHeldIsASuspect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hold, alone := make(gate), make(gate)
+		var inside atomic.Int32
+		s := &scripted{limits: BatchLimits{Size: 64, InFlight: 1}}
+		s.batch = hold.holds(func(ctx context.Context, calls []Call) ([]*Outcome, error) {
+			outcomes, err := rotates(ctx, calls)
+			for i, c := range calls {
+				if c.Attempt.Family[0] == 3 {
+					outcomes[i] = Held
+				}
+			}
+			return outcomes, err
+		})
+		s.redeem = func(ctx context.Context, c Call, wait time.Duration) (Outcome, error) {
+			inside.Add(1)
+			defer inside.Add(-1)
+			<-alone
+			return rotatesAlone(ctx, c, wait)
+		}
+		r, _ := rotator(t, s)
+		answers := crowd(t, r, append(upTo(0, 20), 3, 3, 3, 3, 3, 3)...)
+		close(hold)
+		synctest.Wait()
+		if n := inside.Load(); n != 4 {
+			t.Errorf("%d wait for the row, want 4 at once", n)
+		}
+		close(alone)
+		got, errs := answers()
+		allRotated(t, got, errs)
+		if n := s.judgedAlone(); n != 7 {
+			t.Errorf("%d were judged alone, want the seven of one family", n)
+		}
+	})
+}
+
 func TestQueue_membersOfARefusedBatchAreJudgedAloneFourAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var most, inside atomic.Int32

@@ -115,6 +115,31 @@ var mutants = []mutant{
 		"./internal/refresh", "TestRedeem_anOldTokenWhoseSenderHasGoneEndsNothing",
 	},
 	{
+		"whoever hangs up may try old tokens without end", "internal/refresh/rotator.go",
+		"if !stays(s) && r.spares.Wait(c.Attempt.Family, r.wall()) == 0 {", "if !stays(s) {",
+		"./internal/refresh", "TestRedeem_anOldTokenWhoseSenderHasGoneEndsNothing",
+	},
+	{
+		"a token that waited here while its session went on is a theft", "internal/refresh/rotator.go",
+		"if first.Next.HeadBorn.After(s.came.Add(listenFor)) {", "if first.Next.HeadBorn.IsZero() {",
+		"./internal/refresh", "TestRedeem_aTokenThatWaitedHereEndsNothing",
+	},
+	{
+		"a node that has stood still knows thieves at once", "internal/refresh/pulse.go",
+		"return overdue(beat, now) || woken != 0 &&", "return overdue(beat, now) || woken < 0 &&",
+		"./internal/refresh", "TestRedeem_aNodeThatHasStoodStillCallsNobodyAThief",
+	},
+	{
+		"a family flies in two batches at once", "internal/refresh/queue.go",
+		"q.flying < q.limits.InFlight && q.air[s.call.Attempt.Family] == 0 {", "q.flying < q.limits.InFlight {",
+		"./internal/refresh", "TestQueue_aFamilyInTheAirWaitsForItsFlight",
+	},
+	{
+		"nobody reads the keys while all families are read", "internal/keys/run.go",
+		"r.scan.Go(func() { r.askRoots(ctx, ring, now) })", "r.askRoots(ctx, ring, now)",
+		"./internal/keys", "TestRun_readsTheRingWhileAllFamiliesAreRead",
+	},
+	{
 		"a batch is given up before the database has answered", "internal/refresh/queue.go",
 		"ctx, cancel := context.WithTimeout(context.Background(), batchPatience)", "ctx, cancel := context.WithTimeout(context.Background(), time.Nanosecond)",
 		"./internal/refresh", "TestQueue_noRequestCancelsTheBatch",
@@ -126,8 +151,8 @@ var mutants = []mutant{
 	},
 	{
 		"trouble with the database is told as a refusal", "internal/refresh/rotator.go",
-		"\tif err != nil {\n\t\treturn Redemption{Family: token.family}, fault.Trouble(err)",
-		"\tif err != nil {\n\t\treturn Redemption{Outcome: Outcome{Verdict: Unknown, Reason: ReasonNoFamily, Row: 1}}, nil",
+		"\t\t}\n\t\treturn Redemption{Family: token.family}, fault.Trouble(err)",
+		"\t\t}\n\t\treturn Redemption{Outcome: Outcome{Verdict: Unknown, Reason: ReasonNoFamily, Row: 1}}, nil",
 		"./test/prove", "TestFaults_atEveryMessage/postgres/cut$",
 	},
 	{

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"example.com/authserver/internal/refresh"
 )
@@ -193,16 +195,64 @@ func (s Families) RotateBatch(ctx context.Context, batch []refresh.Call) ([]*ref
 // others are looked for in each batch.
 const newcomersFor = time.Minute
 
-// rotateTwice tries once more what lost a tie.
+// rotateTwice tries once more what lost a tie, and what met a locked row, without those
+// that are locked: another node rotates such a family, or somebody's forgotten psql holds
+// it, and it is judged alone.
 func (s Families) rotateTwice(ctx context.Context, how rotating, batch []refresh.Call) ([]*refresh.Outcome, error) {
 	outcomes, err := s.rotateOnce(ctx, how, batch)
-	if err != nil && lostTie(err) && errors.Is(err, refresh.ErrRefused) {
+	if !errors.Is(err, refresh.ErrRefused) {
+		return outcomes, err
+	}
+	switch {
+	case lostTie(err):
 		if s.db.retried != nil {
 			s.db.retried("refresh."+how.name, err)
 		}
 		return s.rotateOnce(ctx, how, batch)
+	case isLocked(err) && len(batch) > 1:
+		return s.rotateFree(ctx, how, batch)
 	}
 	return outcomes, err
+}
+
+// rotateFree rotates those of a batch whose rows nobody holds. The others are Held.
+func (s Families) rotateFree(ctx context.Context, how rotating, batch []refresh.Call) ([]*refresh.Outcome, error) {
+	ids := make([][16]byte, len(batch))
+	for i, c := range batch {
+		ids[i] = c.Attempt.Family
+	}
+	var free [][16]byte
+	err := s.db.read(ctx, "refresh.free", func(ctx context.Context, c *pgxpool.Conn) error {
+		rows, err := c.Query(ctx, `-- name: refresh.free
+			SELECT id FROM families WHERE id = ANY ($1::uuid[]) FOR NO KEY UPDATE SKIP LOCKED`, ids)
+		if err != nil {
+			return err
+		}
+		free, err = pgx.CollectRows(rows, pgx.RowTo[[16]byte])
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", refresh.ErrRefused, err)
+	}
+	var calls []refresh.Call
+	var places []int
+	for i, family := range ids {
+		if slices.Contains(free, family) {
+			calls, places = append(calls, batch[i]), append(places, i)
+		}
+	}
+	outcomes := slices.Repeat([]*refresh.Outcome{refresh.Held}, len(batch))
+	if len(calls) == 0 {
+		return outcomes, nil
+	}
+	rotated, err := s.rotateOnce(ctx, how, calls)
+	if err != nil {
+		return nil, err
+	}
+	for i, place := range places {
+		outcomes[place] = rotated[i]
+	}
+	return outcomes, nil
 }
 
 func (s Families) rotateOnce(ctx context.Context, how rotating, batch []refresh.Call) ([]*refresh.Outcome, error) {
