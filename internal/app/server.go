@@ -33,7 +33,8 @@ type Server struct {
 	http   *httpd.Server
 	chores *obs.Chores
 
-	rotator *refresh.Rotator
+	rotator    *refresh.Rotator
+	attendance attendance
 }
 
 // New puts the rooms together. Nothing listens and nothing runs yet, but the
@@ -72,7 +73,8 @@ func New(ctx context.Context, in *Installation, log *slog.Logger) (*Server, erro
 		return nil, err
 	}
 
-	if err := noteAbsence(ctx, in.Engine.Leases(), ring.Now(), rotator, log); err != nil {
+	attendance, err := attend(ctx, in.Engine.Leases(), ring.Now(), c.RetryWindow, rotator, log)
+	if err != nil {
 		return nil, err
 	}
 
@@ -95,7 +97,7 @@ func New(ctx context.Context, in *Installation, log *slog.Logger) (*Server, erro
 	if err != nil {
 		return nil, err
 	}
-	return &Server{in: in, ring: ring, feed: feed, rotator: rotator, roll: roll, http: server, chores: obs.NewChores(metrics)}, nil
+	return &Server{in: in, ring: ring, feed: feed, rotator: rotator, attendance: attendance, roll: roll, http: server, chores: obs.NewChores(metrics)}, nil
 }
 
 // hearing passes on to the rotator whether the store answers: the ring asks it
@@ -133,7 +135,7 @@ func (s *Server) Run(ctx context.Context, public, operations net.Listener) error
 	housekeeping.Go(func() { jobs.Run(background, s.in.Engine.Leases(), id.NewRequest(), s.housework(), s.chores) })
 	housekeeping.Go(func() { s.feed.Run(background) })
 	housekeeping.Go(func() { s.rotator.KeepPulse(background) })
-	housekeeping.Go(func() { keepPresence(background, s.in.Engine.Leases(), id.NewRequest()) })
+	housekeeping.Go(func() { s.attendance.keep(background) })
 	housekeeping.Go(func() { s.roll.Run(background) })
 	ring := make(chan error, 1)
 	go func() { ring <- s.ring.Run(background) }()

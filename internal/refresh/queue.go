@@ -46,12 +46,18 @@ type queue struct {
 	flying  int
 	waiting []*seat
 	air     map[id.Family]int // how many seats of a family fly
+	behind  map[id.Family]int // how many wait because of that
 }
+
+// mostBehind is how many may wait for the flight of one family: more than a hundred tabs
+// that wake together, and far less than the queue has room for, which is for all.
+const mostBehind = queueBound / 4
 
 // seat is one member's place. Everything in it is written before landed is
 // signalled, by the goroutine that flies the batch.
 type seat struct {
 	call    Call
+	behind  bool // it waits for the flight of its family
 	tired   *time.Timer
 	landed  chan struct{} // signalled once to wake: decided, or chosen to fly
 	flight  []*seat       // set when this seat was chosen to fly the next batch
@@ -85,16 +91,21 @@ func (q *queue) rotate(c Call) (Outcome, error) {
 
 func (q *queue) board(s *seat) error {
 	q.mu.Lock()
-	if q.flying < q.limits.InFlight && q.air[s.call.Attempt.Family] == 0 {
+	family := s.call.Attempt.Family
+	if q.flying < q.limits.InFlight && q.air[family] == 0 {
 		q.flying++
-		q.air[s.call.Attempt.Family]++
+		q.air[family]++
 		q.mu.Unlock()
 		q.fly([]*seat{s})
 		return nil
 	}
-	if len(q.waiting) >= queueBound {
+	if len(q.waiting) >= queueBound || q.behind[family] >= mostBehind {
 		q.mu.Unlock()
 		return errQueueFull
+	}
+	if q.air[family] > 0 {
+		q.behind[family]++
+		s.behind = true
 	}
 	q.waiting = append(q.waiting, s)
 	q.mu.Unlock()
@@ -127,6 +138,7 @@ func (q *queue) landed(s *seat) bool {
 	chosen := s.flight != nil // others depend on it
 	if i := slices.Index(q.waiting, s); i >= 0 {
 		q.waiting = slices.Delete(q.waiting, i, i+1)
+		q.leaves(s)
 	}
 	q.mu.Unlock()
 	if chosen {
@@ -235,6 +247,18 @@ func (q *queue) handOn(landed []*seat) {
 	next[0].landed <- struct{}{} // it has room for one
 }
 
+// leaves notes that a seat waits no more.
+func (q *queue) leaves(s *seat) {
+	if !s.behind {
+		return
+	}
+	s.behind = false
+	f := s.call.Attempt.Family
+	if q.behind[f]--; q.behind[f] == 0 {
+		delete(q.behind, f)
+	}
+}
+
 // takeWaiting takes the next batch out of the queue.
 func (q *queue) takeWaiting() []*seat {
 	n := min(len(q.waiting), q.limits.Size)
@@ -242,6 +266,7 @@ func (q *queue) takeWaiting() []*seat {
 	for _, s := range q.waiting {
 		if len(next) < n && q.air[s.call.Attempt.Family] == 0 {
 			next = append(next, s)
+			q.leaves(s)
 		} else {
 			left = append(left, s)
 		}

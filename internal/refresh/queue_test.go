@@ -175,7 +175,7 @@ func TestQueue_aFamilyInTheAirWaitsForItsFlight(t *testing.T) {
 		close(hold)
 		got, errs := answers()
 		allRotated(t, got, errs)
-		if len(r.queue.air) > 0 || r.queue.flying != 0 || len(r.queue.waiting) > 0 {
+		if len(r.queue.air) > 0 || len(r.queue.behind) > 0 || r.queue.flying != 0 || len(r.queue.waiting) > 0 {
 			t.Errorf("afterwards %v in the air, %d flights, %d wait", r.queue.air, r.queue.flying, len(r.queue.waiting))
 		}
 		if s.overlaps > 0 {

@@ -104,7 +104,7 @@ func NewRotator(store Store, roots Roots, policy func(client string) Policy, clo
 		pace:     limit.NewPace[id.Family](familyRate, familyBurst),
 		spares:   limit.NewPace[id.Family](spareRate, spareBurst),
 	}
-	r.queue = queue{store: store, limits: store.BatchLimits(), observer: observer, clock: r.wall, took: r.outages.took, air: map[id.Family]int{}}
+	r.queue = queue{store: store, limits: store.BatchLimits(), observer: observer, clock: r.wall, took: r.outages.took, air: map[id.Family]int{}, behind: map[id.Family]int{}}
 	return r
 }
 

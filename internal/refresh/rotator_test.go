@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -609,9 +610,9 @@ func TestRedeem_aNodeThatHasStoodStillCallsNobodyAThief(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		age := time.Hour // of the head
 		s := twoAhead(&age)
-		stood := time.Duration(0) // how far the clock is ahead of the bubble's, which no process can stop
+		var stood atomic.Int64 // how far the clock is ahead of the bubble's, which no process can stop
 		r, _ := rotator(t, s)
-		r.clock = func() time.Time { return time.Now().Add(stood) }
+		r.clock = func() time.Time { return time.Now().Add(time.Duration(stood.Load())) }
 		s.redeem = func(_ context.Context, c Call, _ time.Duration) (Outcome, error) {
 			f := living()
 			f.ID, f.SecretHash, f.HeadKey = c.Attempt.Family, c.Attempt.SecretHash, c.Attempt.Key
@@ -638,7 +639,7 @@ func TestRedeem_aNodeThatHasStoodStillCallsNobodyAThief(t *testing.T) {
 			{"for a while", 0, 2 * time.Second, true},
 			{"its clock was set back", -time.Hour, beatEvery, false},
 		} {
-			stood += step.stands
+			stood.Add(int64(step.stands))
 			time.Sleep(step.runs)
 			synctest.Wait()
 			got, err := r.Redeem(t.Context(), holding(1))

@@ -71,7 +71,8 @@ type Engine interface {
 const SweepPiece = 10
 
 // Leases hand out the right to do housekeeping. They are accelerators: work
-// that two nodes do at once is harmless.
+// that two nodes do at once is harmless. One that all nodes hold together says when any of
+// them ran last.
 type Leases interface {
 	// Hold takes or renews the lease of that name for holder; false when
 	// somebody else holds it.

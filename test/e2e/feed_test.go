@@ -102,6 +102,7 @@ func await(t *testing.T, from <-chan feedClaims, what string, fits func(feedEntr
 // What one node ends is told by the other one, within the two seconds that are
 // promised.
 func TestFeed_whatOneNodeEndsTheOtherTells(t *testing.T) {
+	t.Parallel()
 	const logouts = 100
 	settings := []string{"DATABASE_URL=" + storetest.Postgres(t), "MASTER_KEY=" + masterKey}
 	a := newNode(t, append([]string{"ISSUER=http://localhost:8080"}, settings...)...).start()

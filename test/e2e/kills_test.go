@@ -90,8 +90,9 @@ func TestKills_aStoppedNodeWakesWithARequestThatSomebodyWaitsFor(t *testing.T) {
 		settings := []string{"DATABASE_URL=" + storetest.Postgres(t), "MASTER_KEY=" + masterKey, "DATABASE_CONNS=12", "LOG_LEVEL=error"}
 		stopped, other := newNode(t, settings...).start(), newNode(t, settings...).start()
 		token := stopped.person("patient@example.com").Field("refresh_token")
+		client := &http.Client{Timeout: time.Minute}
 		present := func(n *node, token string) rig.Answer {
-			a, err := rig.Ask(t.Context(), http.DefaultClient, "POST", n.URL+"/v1/refresh", map[string]string{"refresh_token": token})
+			a, err := rig.Ask(t.Context(), client, "POST", n.URL+"/v1/refresh", map[string]string{"refresh_token": token})
 			if err != nil {
 				t.Error(err)
 			}

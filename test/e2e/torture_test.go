@@ -57,6 +57,7 @@ func (n *node) torture(kit string, scenarios int, want map[string]string, args .
 // both are the price of something: a thief who looks like the victim and never
 // comes late, and a client that comes late and can prove nothing.
 func TestTorture_ourOwnTable(t *testing.T) {
+	t.Parallel()
 	kit := filepath.Join(t.TempDir(), "refreshtorture")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", kit, "example.com/authserver/cmd/refreshtorture")
 	if out, err := build.CombinedOutput(); err != nil {

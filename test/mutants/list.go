@@ -131,7 +131,7 @@ var mutants = []mutant{
 	},
 	{
 		"a family flies in two batches at once", "internal/refresh/queue.go",
-		"q.flying < q.limits.InFlight && q.air[s.call.Attempt.Family] == 0 {", "q.flying < q.limits.InFlight {",
+		"q.flying < q.limits.InFlight && q.air[family] == 0 {", "q.flying < q.limits.InFlight {",
 		"./internal/refresh", "TestQueue_aFamilyInTheAirWaitsForItsFlight",
 	},
 	{

@@ -115,7 +115,7 @@ func readObject(r *http.Request, fields []Field) (empty bool, err error) {
 	}()
 	_, err = buffer.ReadFrom(io.LimitReader(r.Body, MaxBody+1))
 	if errors.Is(err, os.ErrDeadlineExceeded) { // nothing is wrong with what came of it
-		return false, fault.Trouble(fmt.Errorf("read the body: %w", err))
+		return false, fault.Trouble(fmt.Errorf("read the body: %w", err)).WithReason("body_late")
 	}
 	if err != nil {
 		return false, invalid("The body ended early.").Because(err)

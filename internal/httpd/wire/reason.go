@@ -27,7 +27,7 @@ var otherReasons = []string{
 	"signature", "issuer", "audience", "claims", "not_yet_valid", "scope",
 	// Requests.
 	"no_token", "cross_site", "edge", "family_pace", "host", "not_an_id", "unknown_session", "not_ready",
-	"feed_streams_full", "endings_queue_full",
+	"feed_streams_full", "endings_queue_full", "body_late",
 }
 
 // KnownReason reports whether reason is on the list.

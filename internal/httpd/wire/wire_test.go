@@ -226,7 +226,7 @@ func TestReadObject_aBodyThatDoesNotComeInTimeIsTrouble(t *testing.T) {
 		var token secret.Text
 		said <- wire.ReadObject(r, wire.Secret("refresh_token", &token))
 	}))
-	server.Config.ReadTimeout = 100 * time.Millisecond
+	server.Config.ReadTimeout, server.Config.ReadHeaderTimeout = 100*time.Millisecond, time.Minute
 	server.Start()
 	defer server.Close()
 	conn, err := net.Dial("tcp", server.Listener.Addr().String())
@@ -237,8 +237,13 @@ func TestReadObject_aBodyThatDoesNotComeInTimeIsTrouble(t *testing.T) {
 	if _, err := io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"refresh"); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-said; !fault.Is(err, fault.Unavailable) {
-		t.Errorf("half a body in time: %v; want %s", err, fault.Unavailable)
+	select {
+	case err := <-said:
+		if !fault.Is(err, fault.Unavailable) {
+			t.Errorf("half a body in time: %v; want %s", err, fault.Unavailable)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("the body was waited for")
 	}
 	short := httptest.NewRequest(http.MethodPost, "/", io.MultiReader(strings.NewReader(`{"refresh`), failing{}))
 	if err := wire.ReadObject(short); !fault.Is(err, fault.InvalidRequest) {

@@ -10,7 +10,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"example.com/authserver/internal/refresh"
 )
@@ -215,24 +214,33 @@ func (s Families) rotateTwice(ctx context.Context, how rotating, batch []refresh
 	return outcomes, err
 }
 
+// freeOf returns the families whose rows nobody holds at this moment.
+func (s Families) freeOf(ctx context.Context, ids [][16]byte) (free [][16]byte, err error) {
+	conn, err := s.db.batch.Acquire(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("get a database connection: %w", err)
+	}
+	defer conn.Release()
+	rows, err := conn.Query(ctx, `-- name: refresh.free
+		SELECT id FROM families WHERE id = ANY ($1::uuid[]) FOR NO KEY UPDATE SKIP LOCKED`, pgx.QueryExecModeExec, ids)
+	if err == nil {
+		free, err = pgx.CollectRows(rows, pgx.RowTo[[16]byte])
+	}
+	if err != nil {
+		s.db.mind(conn, err)
+	}
+	return free, err
+}
+
 // rotateFree rotates those of a batch whose rows nobody holds. The others are Held.
 func (s Families) rotateFree(ctx context.Context, how rotating, batch []refresh.Call) ([]*refresh.Outcome, error) {
 	ids := make([][16]byte, len(batch))
 	for i, c := range batch {
 		ids[i] = c.Attempt.Family
 	}
-	var free [][16]byte
-	err := s.db.read(ctx, "refresh.free", func(ctx context.Context, c *pgxpool.Conn) error {
-		rows, err := c.Query(ctx, `-- name: refresh.free
-			SELECT id FROM families WHERE id = ANY ($1::uuid[]) FOR NO KEY UPDATE SKIP LOCKED`, ids)
-		if err != nil {
-			return err
-		}
-		free, err = pgx.CollectRows(rows, pgx.RowTo[[16]byte])
-		return err
-	})
+	free, err := s.freeOf(ctx, ids)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", refresh.ErrRefused, err)
+		return nil, fmt.Errorf("%w: ask which rows are free: %w", refresh.ErrRefused, err)
 	}
 	var calls []refresh.Call
 	var places []int

@@ -80,6 +80,7 @@ var concurrencyStories = []story{
 				case errors.Is(err, refresh.ErrRefused):
 				case err != nil:
 					r.Errorf("batch: %v", err)
+				case outs[1] == refresh.Held: // the others waited for the row for too long
 				case outs[1] != nil && outs[1].Next.Generation == 2:
 					rotated.Add(1)
 				case outs[1] != nil:
