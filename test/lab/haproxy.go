@@ -63,6 +63,12 @@ func (c *cluster) openDoor(ctx context.Context) (err error) {
 		return err
 	}
 	c.door = &door{process, address}
+	// It takes all machines for up, and leads to any of them, until their checks have failed.
+	select {
+	case <-time.After(5 * time.Second):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	return process.Await(ctx, time.Minute, func() error {
 		conn, err := pgx.Connect(ctx, c.urlThroughDoor())
 		if err == nil {
