@@ -4,11 +4,14 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -248,6 +251,59 @@ func TestExhaustion_slowClientsAndConnectionStorms(t *testing.T) {
 		c.settle(whatever)
 		provetest.Figure(t, "slow clients", slow)
 		provetest.Figure(t, "connections of storms", storm)
+		audit(t, n)
+	})
+}
+
+// No file descriptor is left, because somebody holds idle connections: nothing new can be
+// opened, no connection and no file of the database. Whoever is connected goes on or is
+// told to try again, and when they are free again everybody is there.
+func TestExhaustion_noFileDescriptorIsLeft(t *testing.T) {
+	if _, err := exec.LookPath("prlimit"); err != nil {
+		t.Skip("this test needs prlimit")
+	}
+	engines(t, func(t *testing.T, settings []string) {
+		n := newNode(t, append(settings, "LOG_LEVEL=error")...).start()
+		c := newCrowd(t, []*node{n}, 6)
+		c.start()
+		c.refreshed(50)
+		limit := func(files int) {
+			t.Helper()
+			out, err := exec.CommandContext(t.Context(), "prlimit", "--pid", strconv.Itoa(n.cmd.Process.Pid), fmt.Sprintf("--nofile=%d:4096", files)).CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+		}
+		open := func() int {
+			files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", n.cmd.Process.Pid))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return len(files)
+		}
+		most := open() + 10
+		limit(most)
+		var idle []net.Conn
+		for range 100 { // the kernel takes them, whether or not the server does
+			conn, err := net.Dial("tcp", strings.TrimPrefix(n.URL, "http://"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			idle = append(idle, conn)
+		}
+		until(t, "the last file descriptor to be taken", func() bool { return open() >= most })
+		c.http.CloseIdleConnections() // some have to come anew
+		<-time.After(3 * time.Second)
+		if open() < most {
+			t.Errorf("%d of %d file descriptors are taken: nothing was tested", open(), most)
+		}
+		for _, conn := range idle {
+			conn.Close()
+		}
+		limit(4096)
+		c.refreshed(50)
+		c.settle(whatever)
+		provetest.Figure(t, "times without a file descriptor", 1)
 		audit(t, n)
 	})
 }

@@ -79,6 +79,7 @@ func soak(t *testing.T, settings ...string) {
 	}
 	close(over)
 	all.Wait()
+	audit(t, n)
 	third := len(heap) / 3
 	if third < 5 || slices.Min(heap) == 0 || slices.Min(goroutines) == 0 {
 		t.Fatalf("samples %v and %v say nothing", goroutines, heap)

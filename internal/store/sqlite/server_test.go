@@ -291,7 +291,7 @@ func TestLog_doesNotGrowWhileSomebodyAlwaysReads(t *testing.T) {
 		})
 	}
 	largest := int64(0)
-	for g := int32(1); g <= 300; g++ { // some 30 pages each: 9,000 pages, 36 MiB
+	for g := int32(1); g <= 160; g++ { // some 30 pages each: 4,800 pages, 19 MiB
 		batch := make([]refresh.Call, 0, 100)
 		for _, f := range all[g%2*100:][:100] {
 			batch = append(batch, call(f, (g+1)/2))
