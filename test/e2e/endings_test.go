@@ -111,75 +111,89 @@ func believed(t *testing.T, all []following, token, what string) {
 
 // A refresh that overlaps an end may be answered, but what it hands out is dead: an API that
 // follows the feed refuses it, also where the end had to wait for a row and refreshes went on
-// meanwhile.
+// meanwhile: rotations before the end has looked at the clock, and retries, which lock
+// nothing, until it commits.
 func TestRevoked_whatIsHandedOutBesideAnEnd(t *testing.T) {
 	t.Parallel()
-	t.Run("postgres", func(t *testing.T) {
-		database := storetest.Postgres(t)
-		settings := []string{"DATABASE_URL=" + database, "MASTER_KEY=" + masterKey, "ISSUER=" + issuerOfAll, "LOG_LEVEL=error"}
-		here, there := newNode(t, settings...).start(), newNode(t, settings...).start()
-		all := followers(t, []*node{here, there}, 2)
-		here.mustCLI(goodPassword, "users", "create", "root@example.com", "--admin")
-		conn, err := pgx.Connect(t.Context(), database)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close(context.Background())
-		for i, e := range endings {
-			if e.name == "reuse" || e.name == "a revoked refresh root key" { // the test's own refreshes; and who left it in time lives on
-				continue
-			}
-			email := fmt.Sprintf("eva%d@example.com", i)
-			in := here.person(email)
-			tx, err := conn.Begin(t.Context())
+	for _, c := range []struct {
+		name, hold string
+		retries    bool
+	}{
+		{"postgres/rotations", `SELECT FROM users WHERE email = $1 FOR UPDATE`, false},
+		{"postgres/retries", `SELECT FROM families f JOIN users u ON u.id = f.user_id WHERE u.email = $1 FOR UPDATE OF f`, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			database := storetest.Postgres(t)
+			settings := []string{"DATABASE_URL=" + database, "MASTER_KEY=" + masterKey, "ISSUER=" + issuerOfAll, "LOG_LEVEL=error"}
+			here, there := newNode(t, settings...).start(), newNode(t, settings...).start()
+			all := followers(t, []*node{here, there}, 2)
+			here.mustCLI(goodPassword, "users", "create", "root@example.com", "--admin")
+			conn, err := pgx.Connect(t.Context(), database)
 			if err != nil {
 				t.Fatal(err)
 			}
-			// Every end takes the user's row first, and no rotation does.
-			if _, err := tx.Exec(t.Context(), `SELECT FROM users WHERE email = $1 FOR UPDATE`, email); err != nil {
-				t.Fatal(err)
-			}
-			handedOut := make(chan []string)
-			go func() {
-				tokens := []string{in.Field("access_token")}
-				token := in.Field("refresh_token")
-				for {
-					a, err := call("POST", there.URL+"/v1/refresh", map[string]string{"refresh_token": token})
-					if err != nil || a.Status != http.StatusOK {
-						handedOut <- tokens
-						return
-					}
-					token = a.Field("refresh_token")
-					tokens = append(tokens, a.Field("access_token"))
-					<-time.After(5 * time.Millisecond)
+			defer conn.Close(context.Background())
+			for i, e := range endings {
+				if e.name == "reuse" || e.name == "a revoked refresh root key" { // the test's own refreshes; and who left it in time lives on
+					continue
 				}
-			}()
-			ended := make(chan struct{})
-			go func() {
-				defer close(ended)
-				e.end(here, email, in)
-			}()
-			<-time.After(1200 * time.Millisecond)
-			if err := tx.Rollback(t.Context()); err != nil {
-				t.Fatal(err)
+				email := fmt.Sprintf("eva%d@example.com", i)
+				in := here.person(email)
+				token := in.Field("refresh_token")
+				if c.retries { // of this one from here on, within the window
+					there.refreshWith(http.StatusOK, token)
+				}
+				tx, err := conn.Begin(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := tx.Exec(t.Context(), c.hold, email); err != nil {
+					t.Fatal(err)
+				}
+				handedOut := make(chan []string)
+				go func() {
+					tokens := []string{in.Field("access_token")}
+					for {
+						a, err := call("POST", there.URL+"/v1/refresh", map[string]string{"refresh_token": token})
+						if err != nil || a.Status != http.StatusOK {
+							handedOut <- tokens
+							return
+						}
+						if !c.retries {
+							token = a.Field("refresh_token")
+						}
+						tokens = append(tokens, a.Field("access_token"))
+						<-time.After(5 * time.Millisecond)
+					}
+				}()
+				ended := make(chan struct{})
+				go func() {
+					defer close(ended)
+					e.end(here, email, in)
+				}()
+				<-time.After(1500 * time.Millisecond)
+				if err := tx.Rollback(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				<-ended
+				acknowledged := time.Now()
+				tokens := <-handedOut
+				least := 20
+				if e.name == "everything before an instant" { // the floor is raised before any row is locked
+					least = 2
+				}
+				if len(tokens) < least {
+					t.Errorf("%s: %d tokens were handed out meanwhile: nothing was tested", e.name, len(tokens))
+				}
+				for _, token := range tokens {
+					refusedBy(t, all, token, acknowledged, verify.ErrRevoked)
+				}
+				if t.Failed() {
+					t.Fatalf("after %s", e.name)
+				}
 			}
-			<-ended
-			acknowledged := time.Now()
-			tokens := <-handedOut
-			least := 20
-			if e.name == "everything before an instant" { // the floor is raised before any row is locked
-				least = 2
-			}
-			if len(tokens) < least {
-				t.Errorf("%s: %d tokens were handed out meanwhile: nothing was tested", e.name, len(tokens))
-			}
-			for _, token := range tokens {
-				refusedBy(t, all, token, acknowledged, verify.ErrRevoked)
-			}
-			if t.Failed() {
-				t.Fatalf("after %s", e.name)
-			}
-		}
-		audit(t, here)
-	})
+			audit(t, here)
+		})
+	}
 }
