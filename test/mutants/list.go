@@ -110,17 +110,17 @@ var mutants = []mutant{
 		"./internal/refresh", "TestRedeem_byAClockThatLeaps",
 	},
 	{
-		"a request whose client has gone ends a session", "internal/refresh/rotator.go",
+		"a request whose client has gone ends a session", "internal/refresh/doubt.go",
 		"case <-s.Done():", "case <-make(chan struct{}):",
 		"./internal/refresh", "TestRedeem_anOldTokenWhoseSenderHasGoneEndsNothing",
 	},
 	{
-		"whoever hangs up may try old tokens without end", "internal/refresh/rotator.go",
+		"whoever hangs up may try old tokens without end", "internal/refresh/doubt.go",
 		"if !stays(s) && r.spares.Wait(c.Attempt.Family, r.wall()) == 0 {", "if !stays(s) {",
 		"./internal/refresh", "TestRedeem_anOldTokenWhoseSenderHasGoneEndsNothing",
 	},
 	{
-		"a token that waited here while its session went on is a theft", "internal/refresh/rotator.go",
+		"a token that waited here while its session went on is a theft", "internal/refresh/doubt.go",
 		"if first.Next.HeadBorn.After(s.came.Add(listenFor)) {", "if first.Next.HeadBorn.IsZero() {",
 		"./internal/refresh", "TestRedeem_aTokenThatWaitedHereEndsNothing",
 	},
