@@ -247,14 +247,14 @@ const mostMessages = 200
 // client that tries again with the same token and the same key is answered, with
 // exactly one successor, and what was acknowledged stands.
 func TestFaults_atEveryMessage(t *testing.T) {
-	database := database(t)
+	shared := database(t)
 	seed := provetest.Seed(t)
 	for i, f := range faults {
 		t.Run("postgres/"+f.name, func(t *testing.T) {
 			t.Parallel()
 			dice := provetest.Dice(seed, i)
 			if !f.slow {
-				l := newLab(t, database)
+				l := newLab(t, shared)
 				for _, op := range operations() {
 					l.atEvery(op, f, dice)
 				}
@@ -264,8 +264,10 @@ func TestFaults_atEveryMessage(t *testing.T) {
 			for n, op := range operations() {
 				t.Run(op.name, func(t *testing.T) {
 					t.Parallel()
-					l := newLab(t, database)
-					// Of its own: the operations of one list share what they know.
+					// A database of its own: what is swallowed may hold a row that others
+					// need for as long as it takes to be noticed.
+					l := newLab(t, database(t))
+					// The same of operations: those of one list share what they know.
 					l.atEvery(operations()[n], f, provetest.Dice(seed, len(faults)+n))
 					l.finish(f)
 				})

@@ -106,8 +106,13 @@ type transaction struct {
 
 // transact is writeWithin for transactions that save round trips.
 func (db *DB) transact(ctx context.Context, name string, lockWait time.Duration, t transaction) error {
+	return db.tryAgain(ctx, name, func() error { return db.transactOnce(ctx, lockWait, t) })
+}
+
+// tryAgain does once more, up to five times in all, what the database broke a tie against.
+func (db *DB) tryAgain(ctx context.Context, name string, once func() error) error {
 	for attempt := 1; ; attempt++ {
-		err := db.transactOnce(ctx, lockWait, t)
+		err := once()
 		if err == nil || errors.Is(err, errNothing) {
 			return nil
 		}
@@ -159,6 +164,38 @@ func (db *DB) transactOnce(ctx context.Context, lockWait time.Duration, t transa
 	return nil
 }
 
+// atOnce does the statements of a batch in one transaction and one round trip, commit
+// included: a node that is stopped, or cut off, holds their locks no longer than they take.
+// So it is for rows that all nodes need. None of the statements may depend on what another
+// one returns. It is tried again like any transaction.
+func (db *DB) atOnce(ctx context.Context, name string, lockWait time.Duration, statements *pgx.Batch) error {
+	return db.tryAgain(ctx, name, func() error {
+		conn, err := db.main.Acquire(ctx)
+		if err != nil {
+			return fmt.Errorf("get a database connection: %w", err)
+		}
+		defer conn.Release()
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+		defer cancel()
+		forgetWarning(conn.Conn().PgConn())
+		var b pgx.Batch // a batch is sent once
+		b.Queue("begin isolation level read committed")
+		queueBounds(&b, lockWait)
+		b.QueuedQueries = append(b.QueuedQueries, statements.QueuedQueries...)
+		b.Queue("commit")
+		if err := conn.SendBatch(ctx, &b).Close(); err != nil {
+			db.mind(conn, err)
+			if conn.Conn().PgConn().TxStatus() != 'I' { // it failed before the COMMIT
+				if _, back := conn.Exec(ctx, "rollback"); back != nil {
+					conn.Conn().Close(ctx)
+				}
+			}
+			return err
+		}
+		return warned(conn.Conn().PgConn())
+	})
+}
+
 // commit ends a transaction, after the statements of last, in one round trip.
 //
 // A crash or a lost connection in here leaves all of it or nothing, and nobody
@@ -199,10 +236,7 @@ func commit(ctx context.Context, conn *pgx.Conn, tx pgx.Tx, last *pgx.Batch) err
 func begin(ctx context.Context, conn *pgx.Conn, lockWait time.Duration, queueFirst func(b *pgx.Batch)) (pgx.Tx, error) {
 	var b pgx.Batch
 	b.BeginTx(pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
-	b.Queue(`-- name: begin.bounds
-		SELECT set_config('lock_timeout', $1, true), set_config('statement_timeout', '0', true),
-			set_config('idle_in_transaction_session_timeout', '30s', true)`,
-		fmt.Sprintf("%dms", max(1, lockWait.Milliseconds())))
+	queueBounds(&b, lockWait)
 	if queueFirst != nil {
 		queueFirst(&b)
 	}
@@ -219,6 +253,14 @@ func begin(ctx context.Context, conn *pgx.Conn, lockWait time.Duration, queueFir
 		return nil, fmt.Errorf("begin: %w", err)
 	}
 	return tx, nil
+}
+
+// queueBounds sets the bounds of the transaction that a batch is in.
+func queueBounds(b *pgx.Batch, lockWait time.Duration) {
+	b.Queue(`-- name: begin.bounds
+		SELECT set_config('lock_timeout', $1, true), set_config('statement_timeout', '0', true),
+			set_config('idle_in_transaction_session_timeout', '30s', true)`,
+		fmt.Sprintf("%dms", max(1, lockWait.Milliseconds())))
 }
 
 // mind drops a connection that an error showed to be of no more use, and all

@@ -58,6 +58,32 @@ func TestRevocations_aLateCommitIsNotMissed(t *testing.T) {
 }
 
 // Four nodes ask four times a second each: what finds nothing must not write.
+// Whoever holds the counter keeps the others waiting, and no longer than that: a read that
+// gave up leaves its connection as it was.
+func TestRevocations_aCounterThatIsHeld(t *testing.T) {
+	b := newBench(t, 1)
+	db := open(t, postgres.Options{URL: secret.NewText(b.url), MaxConns: 8})
+	b.exec(`INSERT INTO revocations (kind, subject, not_before, until) VALUES ('session', gen_random_uuid()::text, date_trunc('second', now()), now() + interval '1 hour')`)
+	holder := connect(t, b.url)
+	for _, statement := range []string{`BEGIN`, `SELECT FROM revocation_counter FOR UPDATE`} {
+		if _, err := holder.Exec(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if page, err := db.Revocations().Read(t.Context(), 0, 10); err == nil {
+		t.Fatalf("read %+v beside a counter that is held", page)
+	}
+	if _, err := holder.Exec(t.Context(), `ROLLBACK`); err != nil {
+		t.Fatal(err)
+	}
+	for range 8 { // every connection
+		page, err := db.Revocations().Read(t.Context(), 0, 10)
+		if err != nil || len(page.Entries) != 1 || page.Newest != 1 {
+			t.Fatalf("afterwards: %+v, %v", page, err)
+		}
+	}
+}
+
 func TestRevocations_anIdleReadWritesNothing(t *testing.T) {
 	url := migrated(t)
 	feed := open(t, postgres.Options{URL: secret.NewText(url), MaxConns: 8}).Revocations()
