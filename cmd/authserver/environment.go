@@ -77,7 +77,7 @@ func opening(err error) error {
 	if errors.As(err, &unfit) || !errors.As(err, &network) && errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.EROFS) {
 		return fail(exitConfig, err, "authserver config print says where the settings came from")
 	}
-	return fail(exitUnreachable, err, "is the database up, and does AUTHSERVER_DATABASE_URL name it? authserver config print says where the value came from")
+	return fail(exitUnreachable, err, "is the database up, and does AUTHSERVER_DATABASE_URL name it? of a file: is the directory there, and may this user write? authserver config print says where the values came from")
 }
 
 // checked refuses to go on with settings that cannot be right.

@@ -22,6 +22,14 @@ type serveCmd struct{}
 
 func (c *serveCmd) Run(e *environment) error {
 	tuneRuntime()
+	// Before anything is founded: who meets a port that is taken goes on to name another
+	// one, and another issuer with it, and an installation keeps the first.
+	if err := e.checked(); err != nil {
+		return err
+	}
+	if err := e.addressesFree(); err != nil {
+		return err
+	}
 	in, err := e.open(app.ToServe)
 	if err != nil {
 		return err
@@ -71,6 +79,18 @@ func (c *serveCmd) Run(e *environment) error {
 		return err
 	}
 	log.Info("stopped", "event", "stop")
+	return nil
+}
+
+// addressesFree reports an address that cannot be listened on.
+func (e *environment) addressesFree() error {
+	for _, a := range []struct{ addr, setting string }{{e.config.Addr, "AUTHSERVER_ADDR"}, {e.config.AdminAddr, "AUTHSERVER_ADMIN_ADDR"}} {
+		l, err := listen(a.addr, a.setting)
+		if err != nil {
+			return err
+		}
+		l.Close()
+	}
 	return nil
 }
 

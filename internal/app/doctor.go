@@ -265,6 +265,7 @@ func get(ctx context.Context, url string) (status int, body []byte, header http.
 	if err != nil {
 		return 0, nil, nil, err
 	}
+	req.Header.Set("User-Agent", keys.OwnAgent)
 	// Redirects are answers here: whoever redirects the key set breaks verifiers.
 	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	resp, err := client.Do(req)

@@ -43,6 +43,9 @@ func (c *Config) Check() []Problem {
 	c.checkIssuer(bad)
 	checkAddr("addr", c.Addr, bad)
 	checkAddr("admin-addr", c.AdminAddr, bad)
+	if _, port, err := net.SplitHostPort(c.Addr); err == nil && c.Addr == c.AdminAddr && port != "0" {
+		bad("admin-addr", strconv.Quote(c.AdminAddr), "another address than that of the public listener", "who operates the server has a port of its own, seen from inside only")
+	}
 	for _, name := range c.AdminExpose {
 		if name != "admin" && name != "pprof" {
 			bad("admin-expose", strconv.Quote(name), "admin or pprof", "")

@@ -75,7 +75,7 @@ func (k *keySet) answer(w http.ResponseWriter, r *http.Request, set keys.JWKS) (
 	for _, l := range k.headers(set) {
 		h[l.name] = l.value
 	}
-	if roll := k.server.rooms.Roll; roll != nil && r.Method == http.MethodGet {
+	if roll := k.server.rooms.Roll; roll != nil && r.Method == http.MethodGet && r.UserAgent() != keys.OwnAgent {
 		// Whoever is answered holds this set from now on, by 200 and by 304.
 		roll.Saw(k.server.readerOf(r), wire.CleanUserAgent(r.UserAgent()), set)
 	}

@@ -7,6 +7,10 @@ import (
 	"time"
 )
 
+// OwnAgent is the user agent of requests for the key set that are not a verifier's: those
+// of this program itself.
+const OwnAgent = "authserver-doctor"
+
 // Verifier is one reader of the key set. Who shares a network and a user agent
 // with another counts as one with it, and so does everybody behind a shared
 // cache.

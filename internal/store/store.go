@@ -37,7 +37,8 @@ type Engine interface {
 	Leases() Leases
 	Founding() Founding
 
-	// Ping asks the database one trivial question.
+	// Ping asks the database one trivial question, and whether it takes writes if it can
+	// tell.
 	Ping(ctx context.Context) error
 	// Schema compares the database with the migrations of this binary.
 	Schema(ctx context.Context) (Schema, error)

@@ -5,7 +5,7 @@
 -- 30 days. The row without a network stands for all that were one too many.
 CREATE TABLE verifiers (
     network    TEXT NOT NULL,
-    user_agent TEXT NOT NULL CHECK (octet_length(user_agent) <= 256),
+    user_agent TEXT NOT NULL CHECK (length(CAST(user_agent AS BLOB)) <= 256),
     etag       TEXT NOT NULL CHECK (etag <> ''),
     set_at     INTEGER NOT NULL, -- when that set gained or lost a key
     first_at   INTEGER NOT NULL,

@@ -51,22 +51,15 @@ type node struct {
 	exited chan struct{}
 }
 
-// freeAddr returns an address that was free a moment ago.
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	address, err := rig.FreeAddress()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return address
-}
-
 // newNode prepares a node that is not started yet. env are settings without
 // their prefix: ACCESS_TTL=30s.
 func newNode(t testing.TB, env ...string) *node {
 	t.Helper()
 	n := &node{t: t, Dir: t.TempDir()}
-	addr, ops := freeAddr(t), freeAddr(t)
+	addr, ops, err := rig.FreeAddresses()
+	if err != nil {
+		t.Fatal(err)
+	}
 	n.URL, n.Ops = "http://"+addr, "http://"+ops
 	n.env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + n.Dir,

@@ -52,11 +52,7 @@ func NewNode(name, binary, dir string, settings ...string) (*Node, error) {
 	if err := os.MkdirAll(n.Dir, 0o755); err != nil {
 		return nil, err
 	}
-	public, err := FreeAddress()
-	if err != nil {
-		return nil, err
-	}
-	operations, err := FreeAddress()
+	public, operations, err := FreeAddresses()
 	if err != nil {
 		return nil, err
 	}

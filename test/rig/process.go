@@ -119,10 +119,21 @@ func Poll(ctx context.Context, patience time.Duration, ready func() error) error
 
 // FreeAddress returns an address of 127.0.0.1 that nobody listens on.
 func FreeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	one, _, err := FreeAddresses()
+	return one, err
+}
+
+// FreeAddresses returns two of them. To ask twice for one may give the same one twice.
+func FreeAddresses() (one, other string, err error) {
+	a, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	defer a.Close()
+	b, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", "", err
+	}
+	defer b.Close()
+	return a.Addr().String(), b.Addr().String(), nil
 }

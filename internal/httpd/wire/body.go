@@ -268,7 +268,7 @@ func kindOf(v any) string {
 		}
 		return "an object"
 	default:
-		return "another string"
+		return "a string"
 	}
 }
 

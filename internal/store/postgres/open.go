@@ -232,9 +232,16 @@ func (db *DB) Leases() store.Leases { return Leases{db} }
 // Founding implements store.Engine.
 func (db *DB) Founding() store.Founding { return Founding{db} }
 
-// Ping implements store.Engine.
+// Ping implements store.Engine. A server that takes no writes, a standby say, is of no use
+// to this one.
 func (db *DB) Ping(ctx context.Context) error {
-	if err := db.main.Ping(ctx); err != nil {
+	var readOnly bool
+	err := db.main.QueryRow(ctx, `-- name: ping
+		SELECT current_setting('transaction_read_only')::boolean`).Scan(&readOnly)
+	if err == nil && readOnly {
+		err = errors.New("it takes no writes: a standby, or set to be read only")
+	}
+	if err != nil {
 		return fmt.Errorf("ping the database: %w", err)
 	}
 	return nil

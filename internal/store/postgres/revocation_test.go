@@ -109,6 +109,10 @@ func TestRevocations_anIdleReadWritesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	reader := open(t, postgres.Options{URL: secret.NewText(url), MaxConns: 8}).Revocations()
+	again := open(t, postgres.Options{URL: secret.NewText(url), MaxConns: 8})
+	if err := again.Ping(t.Context()); err == nil {
+		t.Error("a database that takes no writes answers the ping")
+	}
 	for range 3 {
 		if page, err := reader.Read(t.Context(), 1, 10); err != nil || page.Newest != 1 || len(page.Entries) != 0 || page.More {
 			t.Fatalf("%+v, %v", page, err)
