@@ -267,7 +267,7 @@ func queueBounds(b *pgx.Batch, lockWait time.Duration) {
 // others after a failover, which come from the same server.
 func (db *DB) mind(conn *pgxpool.Conn, err error) {
 	code := codeOf(err)
-	if !serverGoes(code) {
+	if !serverGoes(code) && (code != "" || !conn.Conn().IsClosed()) {
 		return
 	}
 	abandon(conn)
@@ -277,11 +277,14 @@ func (db *DB) mind(conn *pgxpool.Conn, err error) {
 	}
 }
 
-// abandon closes a connection without waiting for anything.
+// abandon closes a connection without waiting for anything. One that pgx has given up
+// it listens to for 15 s more, or for ever where it has taken its own deadline away (5.12);
+// the server keeps the row locks of whoever is connected.
 func abandon(conn *pgxpool.Conn) {
 	gone, cancel := context.WithCancel(context.Background())
 	cancel()
 	conn.Conn().Close(gone)
+	conn.Conn().PgConn().Conn().Close()
 }
 
 // The SQLSTATEs that are told apart.
