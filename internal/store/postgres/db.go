@@ -132,6 +132,31 @@ func (db *DB) tryAgain(ctx context.Context, name string, once func() error) erro
 }
 
 func (db *DB) transactOnce(ctx context.Context, lockWait time.Duration, t transaction) error {
+	return db.committing(ctx, func(ctx context.Context, conn *pgxpool.Conn) error {
+		tx, err := begin(ctx, conn.Conn(), lockWait, t.first)
+		if err != nil {
+			db.mind(conn, err)
+			return err
+		}
+		last, err := t.act(ctx, tx)
+		if err != nil {
+			db.mind(conn, err)
+			if back := tx.Rollback(ctx); back != nil {
+				conn.Conn().Close(ctx)
+			}
+			return err
+		}
+		if err := commit(ctx, conn.Conn(), tx, last); err != nil {
+			db.mind(conn, err)
+			return err
+		}
+		return nil
+	})
+}
+
+// committing runs what commits on a connection, for patience at most, and takes a warning
+// of the server for an unknown end. ctx bounds the wait for the connection alone.
+func (db *DB) committing(ctx context.Context, act func(ctx context.Context, conn *pgxpool.Conn) error) error {
 	conn, err := db.main.Acquire(ctx)
 	if err != nil {
 		return fmt.Errorf("get a database connection: %w", err)
@@ -140,22 +165,7 @@ func (db *DB) transactOnce(ctx context.Context, lockWait time.Duration, t transa
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	forgetWarning(conn.Conn().PgConn())
-
-	tx, err := begin(ctx, conn.Conn(), lockWait, t.first)
-	if err != nil {
-		db.mind(conn, err)
-		return err
-	}
-	last, err := t.act(ctx, tx)
-	if err != nil {
-		db.mind(conn, err)
-		if back := tx.Rollback(ctx); back != nil {
-			conn.Conn().Close(ctx)
-		}
-		return err
-	}
-	if err := commit(ctx, conn.Conn(), tx, last); err != nil {
-		db.mind(conn, err)
+	if err := act(ctx, conn); err != nil {
 		return err
 	}
 	if err := warned(conn.Conn().PgConn()); err != nil {
@@ -170,20 +180,16 @@ func (db *DB) transactOnce(ctx context.Context, lockWait time.Duration, t transa
 // one returns. It is tried again like any transaction.
 func (db *DB) atOnce(ctx context.Context, name string, lockWait time.Duration, statements *pgx.Batch) error {
 	return db.tryAgain(ctx, name, func() error {
-		conn, err := db.main.Acquire(ctx)
-		if err != nil {
-			return fmt.Errorf("get a database connection: %w", err)
-		}
-		defer conn.Release()
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
-		defer cancel()
-		forgetWarning(conn.Conn().PgConn())
-		var b pgx.Batch // a batch is sent once
-		b.Queue("begin isolation level read committed")
-		queueBounds(&b, lockWait)
-		b.QueuedQueries = append(b.QueuedQueries, statements.QueuedQueries...)
-		b.Queue("commit")
-		if err := conn.SendBatch(ctx, &b).Close(); err != nil {
+		return db.committing(ctx, func(ctx context.Context, conn *pgxpool.Conn) error {
+			var b pgx.Batch // a batch is sent once
+			b.Queue("begin isolation level read committed")
+			queueBounds(&b, lockWait)
+			b.QueuedQueries = append(b.QueuedQueries, statements.QueuedQueries...)
+			b.Queue("commit")
+			err := conn.SendBatch(ctx, &b).Close()
+			if err == nil {
+				return nil
+			}
 			db.mind(conn, err)
 			if conn.Conn().PgConn().TxStatus() != 'I' { // it failed before the COMMIT
 				if _, back := conn.Exec(ctx, "rollback"); back != nil {
@@ -191,8 +197,7 @@ func (db *DB) atOnce(ctx context.Context, name string, lockWait time.Duration, s
 				}
 			}
 			return err
-		}
-		return warned(conn.Conn().PgConn())
+		})
 	})
 }
 
