@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/authserver/internal/config"
 	"example.com/authserver/internal/keys"
 	"example.com/authserver/internal/refresh"
 	"example.com/authserver/test/prove/faultproxy"
@@ -186,6 +187,50 @@ func TestCommit_isNeverCancelledByWhoeverAsked(t *testing.T) {
 			t.Errorf("%d cancel requests were sent, want none", n)
 		}
 		auditAll(t, l.in.Engine)
+	})
+}
+
+// What goes in one round trip is tried again, too, where the database breaks a tie against
+// it, over the connection that has it prepared.
+func TestFaults_whatGoesAtOnceIsTriedAgain(t *testing.T) {
+	t.Run("postgres", func(t *testing.T) {
+		l := newLab(t, database(t))
+		policy := l.in.Config.Refresh(config.FirstParty)
+		for _, act := range []struct {
+			label string
+			do    func() error
+		}{
+			{"refresh.sweep", func() error {
+				_, _, err := l.in.Engine.Families().Sweep(t.Context(), refresh.Edge, 10, policy, time.Now())
+				return err
+			}},
+			{"revocation.number", func() error {
+				token := person(t, l.http, l.url, crand.Text()+"@example.com").Field("refresh_token")
+				if err := l.logOut(t.Context(), token); err != nil {
+					return err
+				}
+				_, err := l.in.Engine.Revocations().Read(t.Context(), 0, 1000)
+				return err
+			}},
+		} {
+			for _, code := range []string{"40001", "40P01"} {
+				if err := act.do(); err != nil { // whole, and prepared
+					t.Fatalf("%s: %v", act.label, err)
+				}
+				script, met := once(at(faultproxy.ToServer, 'B', act.label), faultproxy.Fail(code))
+				l.proxy.Arm(script)
+				err := act.do()
+				l.proxy.Arm(nil)
+				select {
+				case <-met:
+				default:
+					t.Errorf("%s never came by", act.label)
+				}
+				if err != nil {
+					t.Errorf("%s, told %s once: %v", act.label, code, err)
+				}
+			}
+		}
 	})
 }
 

@@ -174,17 +174,18 @@ func (db *DB) committing(ctx context.Context, act func(ctx context.Context, conn
 	return nil
 }
 
-// atOnce does the statements of a batch in one transaction and one round trip, commit
+// atOnce does the statements that queue adds in one transaction and one round trip, commit
 // included: a node that is stopped, or cut off, holds their locks no longer than they take.
 // So it is for rows that all nodes need. None of the statements may depend on what another
-// one returns. It is tried again like any transaction.
-func (db *DB) atOnce(ctx context.Context, name string, lockWait time.Duration, statements *pgx.Batch) error {
+// one returns. It is tried again like any transaction, and queue is called each
+// time: pgx keeps in a queued statement what it prepared for it, which is gone after an error.
+func (db *DB) atOnce(ctx context.Context, name string, lockWait time.Duration, queue func(b *pgx.Batch)) error {
 	return db.tryAgain(ctx, name, func() error {
 		return db.committing(ctx, func(ctx context.Context, conn *pgxpool.Conn) error {
-			var b pgx.Batch // a batch is sent once
+			var b pgx.Batch
 			b.Queue("begin isolation level read committed")
 			queueBounds(&b, lockWait)
-			b.QueuedQueries = append(b.QueuedQueries, statements.QueuedQueries...)
+			queue(&b)
 			b.Queue("commit")
 			err := conn.SendBatch(ctx, &b).Close()
 			if err == nil {
@@ -260,11 +261,12 @@ func begin(ctx context.Context, conn *pgx.Conn, lockWait time.Duration, queueFir
 	return tx, nil
 }
 
-// queueBounds sets the bounds of the transaction that a batch is in.
+// queueBounds sets the bounds of the transaction that a batch is in, and says that it is of
+// a version that tells the revocation feed what it ends; see migration 0007.
 func queueBounds(b *pgx.Batch, lockWait time.Duration) {
 	b.Queue(`-- name: begin.bounds
 		SELECT set_config('lock_timeout', $1, true), set_config('statement_timeout', '0', true),
-			set_config('idle_in_transaction_session_timeout', '30s', true)`,
+			set_config('idle_in_transaction_session_timeout', '30s', true), set_config('authserver.tells', 'on', true)`,
 		fmt.Sprintf("%dms", max(1, lockWait.Milliseconds())))
 }
 

@@ -14,7 +14,7 @@ var RotateSQL = []string{rotateBatch, rotateNewcomers}
 const BatchSettings = batchSettings
 
 // SweepSQL are the statements of Families.Sweep.
-var SweepSQL = map[string]string{"look": sweepLook, "families": sweepFamilies}
+var SweepSQL = map[string]string{"look": sweepLook, "dead": sweepDead}
 
 // OldestTransaction is the age that doctor judges.
 func (db *DB) OldestTransaction(ctx context.Context) (age time.Duration, err error) {

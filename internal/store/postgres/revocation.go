@@ -71,16 +71,16 @@ func (s Revocations) page(ctx context.Context, after int64, limit int) (page rev
 // to wait sees what the other one numbered; a reader sees all of it or nothing.
 // A crash leaves them waiting for the next node.
 func (s Revocations) number(ctx context.Context, limit int) error {
-	var b pgx.Batch
-	b.Queue(`-- name: revocation.hold_counter
-		SELECT newest FROM revocation_counter FOR UPDATE`)
-	b.Queue(`-- name: revocation.number
+	return s.db.atOnce(ctx, "revocation.number", lockPatience, func(b *pgx.Batch) {
+		b.Queue(`-- name: revocation.hold_counter
+			SELECT newest FROM revocation_counter FOR UPDATE`)
+		b.Queue(`-- name: revocation.number
 		WITH numbered AS (
 			UPDATE revocations r SET seq = c.newest + w.n
 			FROM (SELECT id, row_number() OVER (ORDER BY id) AS n FROM revocations WHERE seq IS NULL ORDER BY id LIMIT $1) w, revocation_counter c
 			WHERE r.id = w.id RETURNING r.seq)
 		UPDATE revocation_counter SET newest = (SELECT max(seq) FROM numbered) WHERE EXISTS (SELECT FROM numbered)`, limit)
-	return s.db.atOnce(ctx, "revocation.number", lockPatience, &b)
+	})
 }
 
 // TakeIndexes implements revocation.Store.
