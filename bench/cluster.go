@@ -227,9 +227,12 @@ func databaseUser() (*syscall.Credential, error) {
 
 func moduleRoot(ctx context.Context) (string, error) {
 	out, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
+	if err != nil {
+		return "", fmt.Errorf("ask for the module: go env GOMOD: %w", err)
+	}
 	path := strings.TrimSpace(string(out))
-	if err != nil || path == "" || path == os.DevNull {
-		return "", fmt.Errorf("bench runs inside the module: go env GOMOD says %q (%w)", path, err)
+	if path == "" || path == os.DevNull {
+		return "", fmt.Errorf("go env GOMOD says %q: run bench inside the module", path)
 	}
 	return filepath.Dir(path), nil
 }

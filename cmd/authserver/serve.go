@@ -89,7 +89,7 @@ func (e *environment) addressesFree() error {
 		if err != nil {
 			return err
 		}
-		l.Close()
+		defer l.Close() // both are held together: they may be one
 	}
 	return nil
 }
