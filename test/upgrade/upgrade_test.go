@@ -102,6 +102,7 @@ func TestUpgrade_rollingUnderLoadFailsNoRequest(t *testing.T) {
 		must(t, n.Start(ctx))
 		storm := gather(t, 8, n.URL)
 		must(t, storm.AwaitAnswers(ctx, time.Now(), time.Minute))
+		must(t, visitOnce(n.URL)) // the feed, which is to come, has to tell of the logout
 		for _, binary := range []string{b.current, b.later, b.released, b.later} {
 			must(t, n.Stop())
 			n.Binary = binary

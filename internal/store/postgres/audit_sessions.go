@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"example.com/authserver/internal/id"
+	"example.com/authserver/internal/revocation"
 	"example.com/authserver/internal/store"
 )
 
@@ -24,13 +25,14 @@ func (db *DB) AuditSessions(ctx context.Context) (found []store.Violation, err e
 		return nil, err
 	}
 	found = store.AuditKeys(ring)
-	for _, audit := range []func(context.Context, *pgxpool.Conn, [16]byte) (chunkOfAudit, error){db.auditFamilies, auditSessions} {
+	var list []ended
+	for _, audit := range []func(context.Context, *pgxpool.Conn, [16]byte) (chunkOfAudit, error){db.auditFamilies, db.auditSessions, db.auditUsers} {
 		var from [16]byte
 		for over := false; !over; {
 			err := db.readWithin(ctx, "audit_sessions.chunk", scanPatience, func(ctx context.Context, c *pgxpool.Conn) error {
 				ch, err := audit(ctx, c, from)
 				from, over = ch.last, ch.over
-				found = append(found, ch.found...)
+				found, list = append(found, ch.found...), append(list, ch.ended...)
 				return err
 			})
 			if err != nil {
@@ -41,11 +43,13 @@ func (db *DB) AuditSessions(ctx context.Context) (found []store.Violation, err e
 			}
 		}
 	}
-	return found, nil
+	untold, err := db.untold(ctx, list)
+	return append(found, untold...), err
 }
 
 type chunkOfAudit struct {
 	found []store.Violation
+	ended []ended
 	last  [16]byte
 	over  bool
 }
@@ -77,6 +81,7 @@ func (db *DB) auditFamilies(ctx context.Context, c *pgxpool.Conn, after [16]byte
 	rows, err = c.Query(ctx, `-- name: audit_sessions.families
 		SELECT v.invariant, 'family ' || f.id, v.detail
 		FROM families f LEFT JOIN sessions s ON s.id = f.session_id LEFT JOIN users u ON u.id = f.user_id
+			LEFT JOIN server_state st ON true
 			CROSS JOIN LATERAL (VALUES
 				('family_has_session', s.id IS NULL, 'session ' || f.session_id),
 				('family_has_user', u.id IS NULL, 'user ' || f.user_id),
@@ -97,6 +102,7 @@ func (db *DB) auditFamilies(ctx context.Context, c *pgxpool.Conn, after [16]byte
 				('head_born_after_family', f.head_born < f.born_at - $3::interval, f.head_born || ' before ' || f.born_at),
 				('authenticated_before_birth', f.auth_time > f.born_at + $3::interval, f.auth_time || ' after ' || f.born_at),
 				('ended_after_birth', f.ended_at < f.born_at - $3::interval, f.ended_at || ' before ' || f.born_at),
+				('family_below_floor_has_ended', f.ended_at IS NULL AND f.born_at < st.floor_swept, f.born_at || ' before ' || st.floor_swept),
 				('reused_family_has_ended', f.ended_at IS NULL AND EXISTS (
 					SELECT FROM audit_events e WHERE e.family_id = f.id AND e.kind = 'refresh.reused'), NULL),
 				('instants_lie_in_the_past', greatest(f.born_at, f.head_born, f.used_at, f.late_at, f.ended_at, f.refused_at)
@@ -107,7 +113,14 @@ func (db *DB) auditFamilies(ctx context.Context, c *pgxpool.Conn, after [16]byte
 					'root key ' || f.head_key)
 			) AS v (invariant, broken, detail)
 		WHERE f.id > $1 AND f.id <= $2 AND v.broken ORDER BY f.id`, after, ch.last, clockStep, db.clock())
-	return ch.collect(rows, err)
+	if ch, err = ch.collect(rows, err); err != nil {
+		return ch, err
+	}
+	ch.ended, err = db.recently(ctx, c, "ended_family_is_in_the_feed", "family", "f.id", "f.ended_at", string(revocation.Grant), "f.session_id || ' ' || f.client",
+		`FROM families f JOIN sessions s ON s.id = f.session_id LEFT JOIN server_state st ON true
+			WHERE f.id > $2 AND f.id <= $3 AND s.ended_at IS NULL
+				AND NOT (f.end_reason IN ('floor', 'root_key') AND COALESCE(f.used_at < st.tokens_from - interval '1 second', false))`, after, ch.last)
+	return ch, err
 }
 
 // clockStep is how far the store's clock may have stepped back between two
@@ -115,8 +128,9 @@ func (db *DB) auditFamilies(ctx context.Context, c *pgxpool.Conn, after [16]byte
 // failover to a machine with a wrong clock is trouble of another kind.
 const clockStep = 24 * time.Hour
 
-// auditSessions checks the session rows after the given id.
-func auditSessions(ctx context.Context, c *pgxpool.Conn, after [16]byte) (ch chunkOfAudit, err error) {
+// auditSessions checks the session rows after the given id. Where an entry for everybody is
+// enough, see ending.covered, the feed does not miss their own.
+func (db *DB) auditSessions(ctx context.Context, c *pgxpool.Conn, after [16]byte) (ch chunkOfAudit, err error) {
 	rows, err := c.Query(ctx, `-- name: audit_sessions.ids
 		SELECT id FROM sessions WHERE id > $1 ORDER BY id LIMIT $2`, after, auditStep)
 	if err != nil {
@@ -145,7 +159,91 @@ func auditSessions(ctx context.Context, c *pgxpool.Conn, after [16]byte) (ch chu
 				('session_ended_after_birth', s.ended_at < s.created_at - $3::interval, s.ended_at || ' before ' || s.created_at)
 			) AS v (invariant, broken, detail)
 		WHERE s.id > $1 AND s.id <= $2 AND v.broken ORDER BY s.id`, after, ch.last, clockStep)
-	return ch.collect(rows, err)
+	if ch, err = ch.collect(rows, err); err != nil {
+		return ch, err
+	}
+	ch.ended, err = db.recently(ctx, c, "ended_session_is_in_the_feed", "session", "s.id", "s.ended_at", string(revocation.Session), "s.id::text",
+		`FROM sessions s LEFT JOIN server_state st ON true
+			WHERE s.id > $2 AND s.id <= $3
+				AND NOT (s.end_reason IN ('floor', 'root_key') AND st.tokens_from IS NOT NULL AND NOT EXISTS (SELECT FROM families f
+					WHERE f.session_id = s.id AND f.used_at >= st.tokens_from - interval '1 second'))`, after, ch.last)
+	return ch, err
+}
+
+// ended is something whose end the revocation feed tells of.
+type ended struct {
+	violation     store.Violation // if it does not
+	kind, subject string          // of its entry
+}
+
+// recently finds what ended in the last two minutes: an entry of the feed stands that long
+// at least (revocation.Lag), whatever the life of tokens is set to, and which of the older
+// ones still have to be there nobody can tell. from is a FROM and WHERE with the ids between
+// $2 and $3.
+func (db *DB) recently(ctx context.Context, c *pgxpool.Conn, invariant, what, id, at, kind, entry, from string, after, last [16]byte) (found []ended, err error) {
+	rows, err := c.Query(ctx, `-- name: audit_sessions.recently
+		SELECT `+id+`::text, 'ended at ' || `+at+`, `+entry+` `+from+`
+			AND `+at+` > COALESCE($1::timestamptz, now()) - $4::interval AND `+at+` <= COALESCE($1::timestamptz, now())`,
+		db.clock(), after, last, revocation.Lag)
+	if err != nil {
+		return nil, err
+	}
+	var e ended
+	var subject string
+	_, err = pgx.ForEachRow(rows, []any{&subject, &e.violation.Detail, &e.subject}, func() error {
+		e.kind, e.violation.Invariant, e.violation.Subject = kind, invariant, what+" "+subject
+		found = append(found, e)
+		return nil
+	})
+	return found, err
+}
+
+// untold returns the violations of those that the feed does not hold, so that verifiers go on
+// taking their access tokens. What ended was found before: its entry is of the same
+// transaction, and stands.
+func (db *DB) untold(ctx context.Context, list []ended) (found []store.Violation, err error) {
+	if len(list) == 0 {
+		return nil, nil
+	}
+	kinds, subjects := make([]string, len(list)), make([]string, len(list))
+	for i, e := range list {
+		kinds[i], subjects[i] = e.kind, e.subject
+	}
+	err = db.scan(ctx, "audit_sessions.feed", func(ctx context.Context, c *pgxpool.Conn) error {
+		rows, err := c.Query(ctx, `-- name: audit_sessions.feed
+			SELECT e.n FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS e (kind, subject, n)
+			WHERE NOT EXISTS (SELECT FROM revocations r WHERE r.kind = e.kind AND r.subject = e.subject)`, kinds, subjects)
+		if err != nil {
+			return err
+		}
+		var n int
+		_, err = pgx.ForEachRow(rows, []any{&n}, func() error {
+			found = append(found, list[n-1].violation)
+			return nil
+		})
+		return err
+	})
+	return found, err
+}
+
+// auditUsers looks for users after the given id who were disabled. Who never logged in, and
+// was imported so, has no token.
+func (db *DB) auditUsers(ctx context.Context, c *pgxpool.Conn, after [16]byte) (ch chunkOfAudit, err error) {
+	rows, err := c.Query(ctx, `-- name: audit_sessions.users
+		SELECT id FROM users WHERE id > $1 ORDER BY id LIMIT $2`, after, auditStep)
+	if err != nil {
+		return ch, err
+	}
+	seen := 0
+	ch.last = after
+	_, err = pgx.ForEachRow(rows, []any{&ch.last}, func() error { seen++; return nil })
+	ch.over = seen < auditStep
+	if err != nil || seen == 0 {
+		return ch, err
+	}
+	ch.ended, err = db.recently(ctx, c, "disabled_user_is_in_the_feed", "user", "u.id", "u.disabled_at", string(revocation.User), "u.id::text",
+		`FROM users u WHERE u.id > $2 AND u.id <= $3 AND EXISTS (SELECT FROM sessions s WHERE s.user_id = u.id)`, after, ch.last)
+	return ch, err
 }
 
 func (ch chunkOfAudit) collect(rows pgx.Rows, err error) (chunkOfAudit, error) {

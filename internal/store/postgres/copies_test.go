@@ -196,7 +196,7 @@ func TestMigrate_behindALongReader(t *testing.T) {
 	}
 	admin := connect(t, url)
 	for _, statement := range []string{
-		downOf(t, "0006_housekeeping_reads_less"), downOf(t, "0005_rotation_reads_one_row"),
+		downOf(t, "0007_older_versions_tell"), downOf(t, "0006_housekeeping_reads_less"), downOf(t, "0005_rotation_reads_one_row"),
 		`DELETE FROM goose_db_version WHERE version_id >= 5`,
 	} {
 		if _, err := admin.Exec(t.Context(), statement, pgx.QueryExecModeSimpleProtocol); err != nil {

@@ -1,11 +1,14 @@
 package postgres_test
 
 import (
+	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"example.com/authserver/internal/id"
 	"example.com/authserver/internal/revocation"
 	"example.com/authserver/internal/secret"
 	"example.com/authserver/internal/store/postgres"
@@ -120,5 +123,48 @@ func TestRevocations_anIdleReadWritesNothing(t *testing.T) {
 	}
 	if after := version(); after != before {
 		t.Errorf("rows were written: %s, then %s", before, after)
+	}
+}
+
+// A node of 0.1 that runs beside this version ends sessions and disables users without a
+// word to the feed, and so does whoever writes SQL; a trigger tells for them. What this
+// version ends it tells of itself, once.
+func TestRevocations_ofAnOlderVersionOrAHand(t *testing.T) {
+	b := newBench(t, 3)
+	var want []string
+	entry := func(kind revocation.Kind, subject string) {
+		want = append(want, fmt.Sprintf("%s %x", kind, revocation.IDOf(kind, subject)))
+	}
+	var user id.User
+	for _, family := range b.families {
+		f, _, err := b.db.Families().Family(t.Context(), family)
+		if err != nil || f == nil {
+			t.Fatal(f, err)
+		}
+		if user = f.User; len(want) == 0 {
+			b.exec(`UPDATE sessions SET ended_at = now(), end_reason = 'logout' WHERE id = '` + f.Session.String() + `'`)
+		}
+		entry(revocation.Session, f.Session.String())
+	}
+	b.exec(`UPDATE users SET disabled_at = now() WHERE id = '` + user.String() + `'`)
+	entry(revocation.User, user.String())
+	if ended, err := b.db.Accounts().Disable(t.Context(), user, "operator:x", ""); err != nil || ended != len(b.families)-1 {
+		t.Fatalf("%d sessions ended, %v; want those that nobody had ended", ended, err)
+	}
+	page, err := b.db.Revocations().Read(t.Context(), 0, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	for _, e := range page.Entries {
+		told = append(told, fmt.Sprintf("%s %x", e.Kind, e.ID))
+		if life := time.Duration(e.Until-e.NotBefore) * time.Second; life < revocation.Lag || time.Until(time.Unix(e.NotBefore, 0)) > 30*time.Second {
+			t.Errorf("the entry %+v", e)
+		}
+	}
+	slices.Sort(told)
+	slices.Sort(want)
+	if !slices.Equal(told, want) {
+		t.Errorf("the feed tells of\n%v, want\n%v", told, want)
 	}
 }

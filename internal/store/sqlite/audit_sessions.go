@@ -2,10 +2,12 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"example.com/authserver/internal/id"
+	"example.com/authserver/internal/revocation"
 	"example.com/authserver/internal/store"
 )
 
@@ -44,7 +46,72 @@ func (db *DB) AuditSessions(ctx context.Context) (found []store.Violation, err e
 			}
 		}
 	}
-	return found, nil
+	err = db.read(ctx, "audit_sessions.feed", func(c *conn) error {
+		untold, err := db.auditFeed(c)
+		found = append(found, untold...)
+		return err
+	})
+	return found, err
+}
+
+// auditFeed looks for what ended in the last two minutes and is not in the revocation
+// feed, so that verifiers go on taking its access tokens. An entry stands that long at
+// least (revocation.Lag), whatever the life of tokens is set to; which of the older ones
+// still have to be there nobody can tell. Where an entry for everybody is enough none is
+// missing, see ending.covered.
+//
+// What ended is read before the feed: its entry is of the same transaction, and stands.
+func (db *DB) auditFeed(c *conn) (untold []store.Violation, err error) {
+	type entry struct{ kind, subject string }
+	type end struct {
+		entry
+		violation store.Violation
+	}
+	var ends []end
+	ended := func(invariant, subject string, kind revocation.Kind, entrys string, at time.Time) {
+		ends = append(ends, end{entry{string(kind), entrys}, store.Violation{Invariant: invariant, Subject: subject, Detail: "ended at " + at.String()}})
+	}
+	now := db.now()
+	recent := []any{now.Add(-revocation.Lag), now}
+	told := make(map[entry]bool)
+	err = errors.Join(
+		c.each(`-- name: audit_sessions.ended_sessions
+			SELECT s.id, s.ended_at FROM sessions s LEFT JOIN server_state st
+			WHERE s.ended_at > ? AND s.ended_at <= ?
+				AND NOT (s.end_reason IN ('floor', 'root_key') AND st.tokens_from IS NOT NULL AND NOT EXISTS (SELECT 1 FROM families f
+					WHERE f.session_id = s.id AND f.used_at >= st.tokens_from - 1000000))`, recent, func(r *row) {
+			var s id.Session
+			r.fill(s[:])
+			ended("ended_session_is_in_the_feed", "session "+s.String(), revocation.Session, s.String(), r.instant())
+		}),
+		c.each(`-- name: audit_sessions.ended_families
+			SELECT f.id, f.session_id, f.client, f.ended_at FROM families f JOIN sessions s ON s.id = f.session_id LEFT JOIN server_state st
+			WHERE f.ended_at > ? AND f.ended_at <= ? AND s.ended_at IS NULL
+				AND NOT (f.end_reason IN ('floor', 'root_key') AND coalesce(f.used_at < st.tokens_from - 1000000, 0))`, recent, func(r *row) {
+			var f id.Family
+			var s id.Session
+			r.fill(f[:])
+			r.fill(s[:])
+			ended("ended_family_is_in_the_feed", "family "+f.String(), revocation.Grant, s.String()+" "+r.text(), r.instant())
+		}),
+		c.each(`-- name: audit_sessions.disabled_users
+			SELECT id, disabled_at FROM users WHERE disabled_at > ? AND disabled_at <= ?
+				AND EXISTS (SELECT 1 FROM sessions s WHERE s.user_id = users.id) -- who never logged in has no token`, recent, func(r *row) {
+			var u id.User
+			r.fill(u[:])
+			ended("disabled_user_is_in_the_feed", "user "+u.String(), revocation.User, u.String(), r.instant())
+		}),
+		c.each(`-- name: audit_sessions.feed
+			SELECT kind, subject FROM revocations`, nil, func(r *row) {
+			told[entry{r.text(), r.text()}] = true
+		}),
+	)
+	for _, e := range ends {
+		if !told[e.entry] {
+			untold = append(untold, e.violation)
+		}
+	}
+	return untold, err
 }
 
 // auditedFamily is a family's row beside those it belongs to.
@@ -53,6 +120,7 @@ type auditedFamily struct {
 	user                                          id.User
 	noSession, strangersSession, noUser, disabled bool
 	reused                                        bool
+	floor                                         time.Time // below which none lives
 	generation, streak, rootsKnown, rootKnown     int64
 	rotates, keyFresh, keyKept                    bool
 	binding, endReason, refusedAs                 string
@@ -70,7 +138,8 @@ func (db *DB) auditFamilies(c *conn, after [16]byte, note func(store.Violation))
 			(SELECT count(*) FROM keys k WHERE k.purpose = 'refresh' AND k.number = f.head_key AND k.sealed IS NOT NULL),
 			f.rotates, f.key_fresh, f.retry_key IS NOT NULL, f.binding, f.end_reason, f.refused_as,
 			f.auth_time, f.born_at, f.head_born, f.used_at, f.absolute_end, f.ended_at, f.refused_at, s.absolute_end, s.ended_at,
-			f.late_at, EXISTS (SELECT 1 FROM audit_events e WHERE e.family_id = f.id AND e.kind = 'refresh.reused')
+			f.late_at, EXISTS (SELECT 1 FROM audit_events e WHERE e.family_id = f.id AND e.kind = 'refresh.reused'),
+			(SELECT floor_swept FROM server_state)
 		FROM families f LEFT JOIN sessions s ON s.id = f.session_id LEFT JOIN users u ON u.id = f.user_id
 		WHERE f.id > ? ORDER BY f.id LIMIT ?`, []any{after[:], auditStep}, func(r *row) {
 		var f auditedFamily
@@ -82,7 +151,7 @@ func (db *DB) auditFamilies(c *conn, after [16]byte, note func(store.Violation))
 		f.binding, f.endReason, f.refusedAs = r.text(), r.text(), r.text()
 		f.auth, f.born, f.head, f.used, f.end, f.ended, f.refused = r.instant(), r.instant(), r.instant(), r.instant(), r.instant(), r.instant(), r.instant()
 		f.sessionEnd, f.sessionEnded = r.instant(), r.instant()
-		f.late, f.reused = r.instant(), r.boolean()
+		f.late, f.reused, f.floor = r.instant(), r.boolean(), r.instant()
 		last = f.id
 		n++
 		f.check(now, func(invariant, detail string, args ...any) {
@@ -145,6 +214,9 @@ func (f *auditedFamily) check(now time.Time, broken func(invariant, detail strin
 	}
 	if !living && f.ended.Before(f.born.Add(-backwards)) {
 		broken("ended_after_birth", "%s before %s", f.ended, f.born)
+	}
+	if living && f.born.Before(f.floor) {
+		broken("family_below_floor_has_ended", "%s before %s", f.born, f.floor)
 	}
 	if living && f.reused {
 		broken("reused_family_has_ended", "the audit log holds its reuse")

@@ -20,7 +20,7 @@ import (
 	"example.com/authserver/internal/store/storetest"
 )
 
-// broken is a database whose schema no longer refuses anything, and the hand
+// broken is a database whose schema no longer refuses or mends anything, and the hand
 // that breaks it.
 type broken struct {
 	store.Engine
@@ -60,6 +60,7 @@ func brokenPostgres(t *testing.T) broken {
 			FOR c IN SELECT conrelid::regclass AS at, conname FROM pg_constraint
 				WHERE contype IN ('c', 'f') AND conrelid IN ('families'::regclass, 'sessions'::regclass, 'users'::regclass)
 			LOOP EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', c.at, c.conname); END LOOP; END $$`,
+		`DROP FUNCTION tell_feed CASCADE`, // which would mend what is broken
 	} {
 		if err := b.run(statement); err != nil {
 			t.Fatal(err)
@@ -127,7 +128,11 @@ func TestAuditSessions_findsWhatIsBroken(t *testing.T) {
 				{"reused_family_has_ended", "family", `UPDATE audit_events SET kind = 'refresh.reused', family_id = FAMILY WHERE session_id = SESSION`},
 				{"session_said_to_have_ended_has", "session", `UPDATE audit_events SET kind = 'session.ended' WHERE session_id = SESSION`},
 				{"instants_lie_in_the_past", "family", `UPDATE families SET used_at = absolute_end WHERE id = FAMILY`},
+				{"ended_session_is_in_the_feed", "session", `UPDATE sessions SET ended_at = created_at, end_reason = 'logout' WHERE id = SESSION`},
+				{"ended_family_is_in_the_feed", "family", `UPDATE families SET ended_at = born_at, end_reason = 'logout' WHERE id = FAMILY`},
+				{"disabled_user_is_in_the_feed", "user", `UPDATE users SET disabled_at = (SELECT created_at FROM sessions WHERE id = SESSION) WHERE id = USER`},
 				{"head_key_is_known", "family", `UPDATE families SET head_key = 77 WHERE id = FAMILY`},
+				{"family_below_floor_has_ended", "family", `UPDATE server_state SET floor_swept = (SELECT used_at FROM families WHERE id = FAMILY)`},
 			} {
 				s := storetest.OneSession(t, b.Engine, b.clock)
 				subject := "family " + s.Family.String()
@@ -136,6 +141,8 @@ func TestAuditSessions_findsWhatIsBroken(t *testing.T) {
 				switch {
 				case c.subject == "session":
 					subject = "session " + s.Session.String()
+				case c.subject == "user":
+					subject = "user " + s.User.String()
 				case strings.Contains(c.statement, "STRAY"):
 					subject = "family " + stray.String()
 				}
