@@ -36,12 +36,28 @@ func newCrowd(t testing.TB, nodes []*node, people int) *crowd {
 		urls = append(urls, n.URL)
 	}
 	c.apis = rig.NewResourceServers(c.http, urls...)
-	for range people {
-		c.holders = append(c.holders, &provetest.Holder{
+	for i := range people {
+		h := &provetest.Holder{
 			HTTP: c.http, Node: func() string { return nodes[c.next.Add(1)%uint64(len(nodes))].URL },
 			Timeout: 10 * time.Second, Patience: 4 * time.Minute, Pause: 25 * time.Millisecond,
-			Agent: "a device of the crowd", Accept: c.apis.Accept, Token: nodes[0].person(rand.Text() + "@example.com").Field("refresh_token"),
-		})
+			Agent: "a device of the crowd", Accept: c.apis.Accept,
+		}
+		login := map[string]string{"email": rand.Text() + "@example.com", "password": goodPassword}
+		// Of four clients two send a key with each refresh, one sends none, and one is
+		// a browser: no script of its makes keys, and its token is in a cookie.
+		switch i % 4 {
+		case 1:
+			h.Keyless = true
+		case 3:
+			h.Keyless, h.Cookie, login["transport"] = true, "refresh", "cookie"
+		}
+		nodes[0].must(http.StatusCreated, "POST", "/v1/users", map[string]string{"email": login["email"], "password": goodPassword})
+		token, err := h.TokenIn(nodes[0].must(http.StatusOK, "POST", "/v1/login", login))
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Token = token
+		c.holders = append(c.holders, h)
 	}
 	c.first = c.holders[0].Token
 	return c

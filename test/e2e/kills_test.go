@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -226,46 +228,88 @@ func TestKills_atNamedPoints(t *testing.T) {
 			{name: "before a COMMIT is sent", fits: faultproxy.Message.Commits, logout: true},
 			{name: "after a COMMIT, before its answer", fits: faultproxy.Message.Committed, logout: true},
 		} {
-			h := newCrowd(t, []*node{n}, 1).holders[0]
-			if err := h.Refresh(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			release, met := make(chan struct{}), make(chan struct{})
-			held := false
-			proxy.Arm(func(m faultproxy.Message) faultproxy.Act {
-				if held || !point.fits(m) {
-					return faultproxy.Act{}
-				}
-				held = true
-				close(met)
-				return faultproxy.Hold(release)
-			})
-			done := make(chan error, 1)
+			clients := newCrowd(t, []*node{n}, 4).holders // of every kind
 			if point.logout {
-				go func() { done <- n.logOut(t.Context(), h.Token) }()
-			} else {
-				go func() { done <- h.Refresh(t.Context()) }()
+				clients = clients[:1]
 			}
-			select {
-			case <-met:
-			case <-time.After(time.Minute):
-				t.Fatalf("%s: no such message", point.name)
+			for _, h := range clients {
+				if err := h.Refresh(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				release, met := make(chan struct{}), make(chan struct{})
+				held := false
+				proxy.Arm(func(m faultproxy.Message) faultproxy.Act {
+					if held || !point.fits(m) {
+						return faultproxy.Act{}
+					}
+					held = true
+					close(met)
+					return faultproxy.Hold(release)
+				})
+				done := make(chan error, 1)
+				if point.logout {
+					go func() { done <- n.logOut(t.Context(), h.Token) }()
+				} else {
+					go func() { done <- h.Refresh(t.Context()) }()
+				}
+				select {
+				case <-met:
+				case <-time.After(time.Minute):
+					t.Fatalf("%s: no such message", point.name)
+				}
+				n.kill()
+				close(release)
+				proxy.Arm(nil)
+				n.start()
+				if err := <-done; err != nil {
+					t.Errorf("killed %s: %v", point.name, err)
+				}
+				switch err := h.Refresh(t.Context()); {
+				case !point.logout && err != nil:
+					t.Errorf("killed %s, and then: %v", point.name, err)
+				case point.logout && (err == nil || !strings.Contains(err.Error(), "refresh_revoked")):
+					t.Errorf("killed %s; a refresh after the answer to logout: %v; want refresh_revoked", point.name, err)
+				}
+				provetest.Figure(t, "kills of a node at a named point", 1)
 			}
-			n.kill()
-			close(release)
-			proxy.Arm(nil)
-			n.start()
-			if err := <-done; err != nil {
-				t.Errorf("killed %s: %v", point.name, err)
-			}
-			switch err := h.Refresh(t.Context()); {
-			case !point.logout && err != nil:
-				t.Errorf("killed %s, and then: %v", point.name, err)
-			case point.logout && (err == nil || !strings.Contains(err.Error(), "refresh_revoked")):
-				t.Errorf("killed %s; a refresh after the answer to logout: %v; want refresh_revoked", point.name, err)
-			}
-			provetest.Figure(t, "kills of a node at a named point", 1)
 		}
+		audit(t, n)
+	})
+}
+
+// A node on SQLite is killed by the kernel at the system call that matters: before a commit
+// is written to the log, before that reaches the disk, and before the answer goes out.
+func TestKills_atNamedPointsOfSQLite(t *testing.T) {
+	t.Run("sqlite", func(t *testing.T) {
+		if _, err := exec.LookPath("strace"); err != nil {
+			t.Skip("this test needs strace; scripts/ensure strace installs it")
+		}
+		dice := provetest.Dice(provetest.Seed(t), 4)
+		n := newNode(t, "LOG_LEVEL=error").start()
+		c := newCrowd(t, []*node{n}, 8)
+		c.start()
+		points := []struct{ name, call string }{
+			{"before a write to the log", "pwrite64"},
+			{"before the log is on disk", "fdatasync,fsync"},
+			{"before an answer is written", "write"},
+		}
+		for range provetest.Effort(t) {
+			for _, point := range points {
+				c.refreshed(uint64(10 + dice.IntN(50)))
+				nth := 1 + dice.IntN(10) // such call of one thread
+				killer := exec.Command("strace", "-f", "-qq", "-o", "/dev/null", "-p", strconv.Itoa(n.cmd.Process.Pid),
+					"-e", "trace="+point.call, "-e", fmt.Sprintf("inject=%s:signal=KILL:when=%d", point.call, nth))
+				out, err := killer.CombinedOutput() // it ends with whom it watches
+				select {
+				case <-n.exited:
+				case <-time.After(10 * time.Second):
+					t.Fatalf("%s: strace did not kill the node: %v\n%s", point.name, err, out)
+				}
+				n.start()
+				provetest.Figure(t, "kills of a node at a named point", 1)
+			}
+		}
+		c.settle(trouble)
 		audit(t, n)
 	})
 }

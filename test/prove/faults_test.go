@@ -87,159 +87,6 @@ func (l *lab) breakAt(k int, f fault, before faultproxy.Script) (fired *atomic.B
 	return fired
 }
 
-// operation is what a client does while one message of it is broken. try is
-// repeated until it has an answer; check is asked afterwards, with the network
-// whole again.
-type operation struct {
-	name string
-	// path, if set, makes a new script that leads the operation where it is to
-	// be tested.
-	path func() faultproxy.Script
-	new  func(l *lab) (try func(ctx context.Context) (provetest.Answer, error), check func(provetest.Answer))
-	want int
-	// dear operations hash a password.
-	dear bool
-}
-
-// step is the distance between two messages that suffer f: at a small effort some are
-// left out, others in each run.
-func (op operation) step(f fault, effort int) int {
-	step := 4
-	if op.dear {
-		step *= 3
-	}
-	if f.slow {
-		step *= 10
-	}
-	return max(1, step/effort)
-}
-
-// refreshing is a device that goes from generation to generation.
-type refreshing struct{ token string }
-
-func (r *refreshing) next(l *lab) (func(context.Context) (provetest.Answer, error), func(provetest.Answer)) {
-	if r.token == "" {
-		r.token = person(l, l.http, l.url, crand.Text()+"@example.com").Field("refresh_token")
-	}
-	key, token := crand.Text(), r.token
-	try := func(ctx context.Context) (provetest.Answer, error) { return l.refresh(ctx, token, key) }
-	return try, func(a provetest.Answer) {
-		l.Helper()
-		l.wantNext(token, a)
-		// The answer once more: there is one successor and it is remembered.
-		if again, err := patiently(func() (provetest.Answer, error) { return try(l.Context()) }); err != nil || again.Field("refresh_token") != a.Field("refresh_token") {
-			l.Fatalf("the same token with the same key again: %v %s; want %s", err, again, a)
-		}
-		r.token = a.Field("refresh_token")
-		// What was acknowledged is good; and the connections are warm again.
-		b, err := l.refreshed(r.token)
-		if err != nil {
-			l.Fatal(err)
-		}
-		l.wantNext(r.token, b)
-		r.token = b.Field("refresh_token")
-	}
-}
-
-// refreshed is refresh with a new key, the network being whole.
-func (l *lab) refreshed(token string) (provetest.Answer, error) {
-	key := crand.Text()
-	return patiently(func() (provetest.Answer, error) { return l.refresh(l.Context(), token, key) })
-}
-
-func (l *lab) refresh(ctx context.Context, token, key string) (provetest.Answer, error) {
-	return provetest.Send(ctx, l.http, "POST", l.url+"/v1/refresh", map[string]string{"refresh_token": token}, "Idempotency-Key", key)
-}
-
-// wantNext wants a to hold the successor of token.
-func (l *lab) wantNext(token string, a provetest.Answer) {
-	l.Helper()
-	held, err := provetest.Generation(token)
-	if err != nil {
-		l.Fatal(err)
-	}
-	if a.Status != http.StatusOK {
-		l.Fatalf("generation %d: %s; want 200", held, a)
-	}
-	if g, err := provetest.Generation(a.Field("refresh_token")); err != nil || g != held+1 {
-		l.Fatalf("generation %d was answered with %d, %v; want exactly the next", held, g, err)
-	}
-}
-
-func operations() []operation {
-	var batch, alone refreshing
-	unauthorized := func(l *lab, what, token string) {
-		if a, err := l.refreshed(token); err != nil || a.Status != http.StatusUnauthorized || a.Field("code") != "refresh_revoked" {
-			l.Fatalf("a refresh after the answer to %s: %v %s; want 401 refresh_revoked", what, err, a)
-		}
-	}
-	email := crand.Text() + "@example.com"
-	registered := false
-	logIn := func(l *lab) (func(context.Context) (provetest.Answer, error), func(provetest.Answer)) {
-		if !registered {
-			person(l, l.http, l.url, email)
-			registered = true
-		}
-		try := func(ctx context.Context) (provetest.Answer, error) {
-			return provetest.Send(ctx, l.http, "POST", l.url+"/v1/login", map[string]string{"email": email, "password": goodPassword})
-		}
-		return try, func(a provetest.Answer) {
-			next, err := l.refreshed(a.Field("refresh_token"))
-			if err != nil {
-				l.Fatal(err)
-			}
-			l.wantNext(a.Field("refresh_token"), next)
-		}
-	}
-	loggedIn := func(l *lab) (token string) {
-		try, _ := logIn(l)
-		a, err := patiently(func() (provetest.Answer, error) { return try(l.Context()) })
-		if err != nil || a.Status != http.StatusOK {
-			l.Fatalf("%v %s", err, a)
-		}
-		return a.Field("refresh_token")
-	}
-	return []operation{
-		{name: "refresh in a batch", want: http.StatusOK, new: batch.next},
-		{name: "refresh alone", want: http.StatusOK, new: alone.next, path: refusedTwice},
-		{name: "login", want: http.StatusOK, dear: true, new: logIn},
-		{name: "logout", want: http.StatusNoContent, dear: true, new: func(l *lab) (func(context.Context) (provetest.Answer, error), func(provetest.Answer)) {
-			token := loggedIn(l)
-			return func(ctx context.Context) (provetest.Answer, error) {
-				return provetest.Send(ctx, l.http, "POST", l.url+"/v1/logout", map[string]string{"refresh_token": token})
-			}, func(provetest.Answer) { unauthorized(l, "logout", token) }
-		}},
-		{name: "an old token", want: http.StatusUnauthorized, dear: true, new: func(l *lab) (func(context.Context) (provetest.Answer, error), func(provetest.Answer)) {
-			old := loggedIn(l)
-			head := old
-			for range 2 {
-				next, err := l.refreshed(head)
-				if err != nil {
-					l.Fatal(err)
-				}
-				l.wantNext(head, next)
-				head = next.Field("refresh_token")
-			}
-			return func(ctx context.Context) (provetest.Answer, error) {
-				return provetest.Send(ctx, l.http, "POST", l.url+"/v1/refresh", map[string]string{"refresh_token": old})
-			}, func(provetest.Answer) { unauthorized(l, "an old token", head) }
-		}},
-	}
-}
-
-// refusedTwice has the database refuse the next batch and its second try, so
-// that its members are judged alone.
-func refusedTwice() faultproxy.Script {
-	refused := 0
-	return func(m faultproxy.Message) faultproxy.Act {
-		if refused < 2 && m.Kind == 'B' && m.Direction == faultproxy.ToServer && m.Label == "refresh.rotate_batch" {
-			refused++
-			return faultproxy.Fail("40001")
-		}
-		return faultproxy.Act{}
-	}
-}
-
 // mostMessages is more than any operation needs.
 const mostMessages = 200
 
@@ -256,6 +103,12 @@ func TestFaults_atEveryMessage(t *testing.T) {
 			if !f.slow {
 				l := newLab(t, shared)
 				for _, op := range operations() {
+					if op.apart {
+						own := newLab(t, database(t))
+						own.atEvery(op, f, dice)
+						own.finish(f)
+						continue
+					}
 					l.atEvery(op, f, dice)
 				}
 				l.finish(f)

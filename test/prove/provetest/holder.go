@@ -9,9 +9,9 @@ import (
 )
 
 // Holder is a well-behaved client of one session. It makes a new key for each
-// refresh, and after a broken connection, a timeout or a 5xx it presents the
-// same token with the same key again, at any node, until it has an answer. It
-// is not safe for concurrent use.
+// refresh, unless it is Keyless, and after a broken connection, a timeout or a 5xx it
+// presents the same token with the same key again, at any node, until it has an answer.
+// It is not safe for concurrent use.
 type Holder struct {
 	HTTP *http.Client
 	// Node returns the base URL to ask next.
@@ -22,6 +22,10 @@ type Holder struct {
 	Pause time.Duration
 	// Agent is the user agent; the same for the whole life of a device.
 	Agent string
+	// Keyless clients send no Idempotency-Key, and rest on the retry window.
+	Keyless bool
+	// Cookie is the name of the cookie that the token travels in; "": it is in the bodies.
+	Cookie string
 	// Accept is shown every access token; an error breaks a promise. nil: nobody is.
 	Accept func(ctx context.Context, access string) error
 
@@ -46,7 +50,10 @@ func (h *Holder) Refresh(ctx context.Context) error {
 		a, err := h.attempt(ctx, key)
 		switch {
 		case err == nil && a.Status == http.StatusOK:
-			next := a.Field("refresh_token")
+			next, err := h.TokenIn(a)
+			if err != nil {
+				return err
+			}
 			g, err := Generation(next)
 			if err != nil {
 				return err
@@ -82,9 +89,29 @@ func (h *Holder) Refresh(ctx context.Context) error {
 	}
 }
 
+// TokenIn returns the refresh token of an answer to a login or a refresh.
+func (h *Holder) TokenIn(a Answer) (string, error) {
+	body := a.Field("refresh_token")
+	if h.Cookie == "" {
+		return body, nil
+	}
+	cookies := (&http.Response{Header: a.Header}).Cookies()
+	if body != "" || len(cookies) != 1 || cookies[0].Name != h.Cookie {
+		return "", fmt.Errorf("want a refresh token in cookie %q alone: %v %s", h.Cookie, a.Header, a)
+	}
+	return cookies[0].Value, nil
+}
+
 func (h *Holder) attempt(ctx context.Context, key string) (Answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, h.Timeout)
 	defer cancel()
-	return Send(ctx, h.HTTP, http.MethodPost, h.Node()+"/v1/refresh", map[string]string{"refresh_token": h.Token},
-		"Idempotency-Key", key, "User-Agent", h.Agent)
+	header := []string{"User-Agent", h.Agent}
+	if !h.Keyless {
+		header = append(header, "Idempotency-Key", key)
+	}
+	body := map[string]string{"refresh_token": h.Token}
+	if h.Cookie != "" {
+		body, header = nil, append(header, "Cookie", h.Cookie+"="+h.Token)
+	}
+	return Send(ctx, h.HTTP, http.MethodPost, h.Node()+"/v1/refresh", body, header...)
 }
