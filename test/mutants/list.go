@@ -236,4 +236,22 @@ var mutants = []mutant{
 		"if !set && f.readAt", "if set && f.readAt",
 		"./internal/revocation", "TestFeed_aClockThatComesBackBringsEntriesBack",
 	},
+	{
+		"an end that the feed does not tell of", "internal/store/postgres/ends.go",
+		"ended.status_index FROM ended)", "ended.status_index FROM ended WHERE false)",
+		"./internal/store/postgres", "TestPostgres/postgres/sessions/endOneOthersAll",
+	},
+	{
+		"an older version that ends a session while this one runs", "migrations/postgres/0007_older_versions_tell.sql",
+		"WHEN (OLD.ended_at IS NULL AND NEW.ended_at IS NOT NULL AND", "WHEN (false AND",
+		"./internal/store/postgres", "TestRevocations_ofAnOlderVersionOrAHand",
+	},
+	{
+		"what goes at once is tried again with what pgx kept of the first time", "internal/store/postgres/db.go",
+		"\treturn db.tryAgain(ctx, name, func() error {\n\t\treturn db.committing(ctx, func(ctx context.Context, conn *pgxpool.Conn) error {\n\t\t\tvar b pgx.Batch\n" +
+			"\t\t\tb.Queue(\"begin isolation level read committed\")\n\t\t\tqueueBounds(&b, lockWait)\n\t\t\tqueue(&b)\n",
+		"\tvar kept pgx.Batch\n\tqueue(&kept)\n\treturn db.tryAgain(ctx, name, func() error {\n\t\treturn db.committing(ctx, func(ctx context.Context, conn *pgxpool.Conn) error {\n\t\t\tvar b pgx.Batch\n" +
+			"\t\t\tb.Queue(\"begin isolation level read committed\")\n\t\t\tqueueBounds(&b, lockWait)\n\t\t\tb.QueuedQueries = append(b.QueuedQueries, kept.QueuedQueries...)\n",
+		"./test/prove", "TestFaults_whatGoesAtOnceIsTriedAgain",
+	},
 }
