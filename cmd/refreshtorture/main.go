@@ -76,6 +76,9 @@ func torture(ctx context.Context, o *options, stderr io.Writer) (*report, error)
 	defer cancel()
 	target := newTarget(o)
 	l := &lab{target: target, racers: o.racers, rounds: o.rounds, late: o.late, pause: o.pause}
+	if err := target.probe(ctx); err != nil {
+		return nil, err
+	}
 	supply := newSupply(o, target)
 	r := &report{Target: o.url.Redacted(), Results: []result{}}
 	for _, s := range scenarios {

@@ -135,6 +135,25 @@ func (t *target) post(ctx context.Context, to, kind, body string, by sender) (*h
 	return req, nil
 }
 
+// probe presents what is no token, and reports what cannot be a token endpoint: nothing
+// that it says of a token would mean anything.
+func (t *target) probe(ctx context.Context) error {
+	req, err := t.request(ctx, "refreshtorture", victim)
+	if err != nil {
+		return err
+	}
+	a := t.send(req)
+	switch cause := context.Cause(ctx); {
+	case cause != nil:
+		return fmt.Errorf("not finished in time: %w", cause)
+	case t.silent():
+		return fmt.Errorf("%w: %s", errUnreachable, a)
+	case a.status == http.StatusOK && a.token == "", a.status >= 300 && a.status < 400, a.status == http.StatusNotFound, a.status == http.StatusMethodNotAllowed:
+		return fmt.Errorf("POST %s, with a refresh token that is none, was answered with %d: want the URL of a token endpoint, which refuses it with 400 or 401", t.o.url.Redacted(), a.status)
+	}
+	return nil
+}
+
 // refresh presents a token and reads the answer.
 func (t *target) refresh(ctx context.Context, token string, by sender) answer {
 	req, err := t.request(ctx, token, by)

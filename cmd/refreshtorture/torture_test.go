@@ -114,6 +114,8 @@ func TestRun_exitCodes(t *testing.T) {
 	url := n.start(t)
 	dead := httptest.NewServer(nil)
 	dead.Close()
+	elsewhere := httptest.NewServer(http.NotFoundHandler())
+	defer elsewhere.Close()
 	for _, c := range []struct {
 		name string
 		args []string
@@ -126,6 +128,7 @@ func TestRun_exitCodes(t *testing.T) {
 		{"found", []string{"--scenario=thief", "--token=" + n.logIn(), url + "/token"}, exitNegative, "thief unnoticed"},
 		{"out of tokens", []string{"--scenario=chain", "--scenario=race", "--token=" + n.logIn(), url + "/token"}, exitOK, "1 not tried"},
 		{"no late, no revocation", []string{"--scenario=old-late", "--scenario=revoked", "--token=x", url + "/token"}, exitOK, "2 not tried"},
+		{"no token endpoint", []string{"--scenario=chain", "--token=x", elsewhere.URL + "/token"}, exitFailure, "want the URL of a token endpoint"},
 		{"nobody there", []string{"--scenario=chain", "--token=x", dead.URL + "/token"}, exitUnreachable, "error: "},
 		{"somebody else's", []string{"--token=x", "https://auth.example.com/token"}, exitUsage, "--i-own-this-server"},
 		{"a name that looks like this machine", []string{"--token=x", "http://localhost.example.com/token"}, exitUsage, "--i-own-this-server"},
