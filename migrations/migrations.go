@@ -1,5 +1,5 @@
-// Package migrations holds the schema of both stores as numbered files, the
-// same numbers and names on both sides, embedded in the binary.
+// Package migrations holds the schema of both stores as numbered files, embedded in
+// the binary. A number that both have has one name; some are PostgreSQL's alone.
 //
 // Migrations expand first and contract in a later release, because two
 // versions of the server run side by side during a rollout. Each file ends by

@@ -121,7 +121,7 @@ func (in *Installation) settle(ctx context.Context, use Use) error {
 	switch {
 	case len(schema.Pending) == 0 && schema.Applied > schema.Newest:
 		in.note("the schema (migration %04d) is newer than this binary (%04d) and compatible with it", schema.Applied, schema.Newest)
-	case len(schema.Pending) == 0:
+	case len(schema.Pending) == 0 && use != ToServe:
 	case schema.Applied == 0 && use != ToServe && use != ToFound:
 		return noInstallation("an empty database")
 	case use == ToServe || schema.Applied == 0:

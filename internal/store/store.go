@@ -44,7 +44,8 @@ type Engine interface {
 	Schema(ctx context.Context) (Schema, error)
 	// Migrate brings the schema up to this binary's newest migration. Any
 	// number of nodes may call it at once; each migration is one transaction,
-	// so a run that dies half-way is completed by the next.
+	// so a run that dies half-way is completed by the next. Where none is pending
+	// it makes up for what an older version that ran meanwhile left undone.
 	Migrate(ctx context.Context) (applied []string, err error)
 	// Pool says how the connections are used now.
 	Pool() Pool

@@ -291,15 +291,20 @@ func TestKills_atNamedPointsOfSQLite(t *testing.T) {
 		points := []struct{ name, call string }{
 			{"before a write to the log", "pwrite64"},
 			{"before the log is on disk", "fdatasync,fsync"},
-			{"before an answer is written", "write"},
+			{"before something is written to a socket, an answer perhaps", "write"},
 		}
 		for range provetest.Effort(t) {
 			for _, point := range points {
 				c.refreshed(uint64(10 + dice.IntN(50)))
 				nth := 1 + dice.IntN(10) // such call of one thread
-				killer := exec.Command("strace", "-f", "-qq", "-o", "/dev/null", "-p", strconv.Itoa(n.cmd.Process.Pid),
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				killer := exec.CommandContext(ctx, "strace", "-f", "-qq", "-o", "/dev/null", "-p", strconv.Itoa(n.cmd.Process.Pid),
 					"-e", "trace="+point.call, "-e", fmt.Sprintf("inject=%s:signal=KILL:when=%d", point.call, nth))
 				out, err := killer.CombinedOutput() // it ends with whom it watches
+				cancel()
+				if strings.Contains(string(out), "Operation not permitted") {
+					t.Skipf("this test needs to watch system calls: %s", out)
+				}
 				select {
 				case <-n.exited:
 				case <-time.After(10 * time.Second):

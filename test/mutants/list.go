@@ -244,7 +244,7 @@ var mutants = []mutant{
 	{
 		"an older version that ends a session while this one runs", "migrations/postgres/0007_older_versions_tell.sql",
 		"WHEN (OLD.ended_at IS NULL AND NEW.ended_at IS NOT NULL AND", "WHEN (false AND",
-		"./internal/store/postgres", "TestRevocations_ofAnOlderVersionOrAHand",
+		"./internal/store/postgres", "TestRevocations_ofAnOlderVersion",
 	},
 	{
 		"what goes at once is tried again with what pgx kept of the first time", "internal/store/postgres/db.go",

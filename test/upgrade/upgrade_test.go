@@ -107,6 +107,7 @@ func TestUpgrade_rollingUnderLoadFailsNoRequest(t *testing.T) {
 			must(t, n.Stop())
 			n.Binary = binary
 			must(t, n.Start(ctx))
+			must(t, visitOnce(n.URL))
 			must(t, storm.AwaitAnswers(ctx, time.Now(), time.Minute))
 		}
 		storm.Stop()

@@ -10,12 +10,6 @@ import (
 	"example.com/authserver/internal/store"
 )
 
-// ended is something whose end the revocation feed tells of.
-type ended struct {
-	violation     store.Violation // if it does not
-	kind, subject string          // of its entry
-}
-
 // told says of what the feed tells the end: id, at and subject, which is that of the entry,
 // are columns of from, a FROM and WHERE with the ids between $2 and $3. Where an entry for
 // everybody is enough, see ending.covered, none of its own is missing.
@@ -49,51 +43,23 @@ var (
 	}
 )
 
-// recently finds what ended in the last two minutes: an entry of the feed stands that long
-// at least (revocation.Lag), whatever the life of tokens is set to, and which of the older
-// ones still have to be there nobody can tell.
-func (db *DB) recently(ctx context.Context, c *pgxpool.Conn, t told, after, last [16]byte) (found []ended, err error) {
-	rows, err := c.Query(ctx, `-- name: audit_sessions.recently
-		SELECT `+t.id+`::text, 'ended at ' || `+t.at+`, `+t.subject+` `+t.from+`
-			AND `+t.at+` > COALESCE($1::timestamptz, now()) - $4::interval AND `+t.at+` <= COALESCE($1::timestamptz, now())`,
-		db.clock(), after, last, revocation.Lag)
+// untold finds what ended in the last two minutes and is not in the revocation feed, so that
+// verifiers go on taking its access tokens. An entry stands that long at least
+// (revocation.Lag), whatever the life of tokens is set to, and which of the older ones still
+// have to be there nobody can tell.
+func (db *DB) untold(ctx context.Context, c *pgxpool.Conn, t told, after, last [16]byte) (found []store.Violation, err error) {
+	rows, err := c.Query(ctx, `-- name: audit_sessions.untold
+		SELECT $6 || ' ' || `+t.id+`, 'ended at ' || `+t.at+` `+t.from+`
+			AND `+t.at+` > COALESCE($1::timestamptz, now()) - $4::interval AND `+t.at+` <= COALESCE($1::timestamptz, now())
+			AND NOT EXISTS (SELECT FROM revocations r WHERE r.kind = $5 AND r.subject = `+t.subject+` AND r.not_before > `+t.at+`)`,
+		db.clock(), after, last, revocation.Lag, string(t.kind), t.what)
 	if err != nil {
 		return nil, err
 	}
-	var e ended
-	var id string
-	_, err = pgx.ForEachRow(rows, []any{&id, &e.violation.Detail, &e.subject}, func() error {
-		e.kind, e.violation.Invariant, e.violation.Subject = string(t.kind), t.invariant, t.what+" "+id
-		found = append(found, e)
+	v := store.Violation{Invariant: t.invariant}
+	_, err = pgx.ForEachRow(rows, []any{&v.Subject, &v.Detail}, func() error {
+		found = append(found, v)
 		return nil
-	})
-	return found, err
-}
-
-// untold returns the violations of those that the feed does not hold, so that verifiers go on
-// taking their access tokens. What ended was found before: its entry is of the same
-// transaction, and stands.
-func (db *DB) untold(ctx context.Context, list []ended) (found []store.Violation, err error) {
-	if len(list) == 0 {
-		return nil, nil
-	}
-	kinds, subjects := make([]string, len(list)), make([]string, len(list))
-	for i, e := range list {
-		kinds[i], subjects[i] = e.kind, e.subject
-	}
-	err = db.scan(ctx, "audit_sessions.feed", func(ctx context.Context, c *pgxpool.Conn) error {
-		rows, err := c.Query(ctx, `-- name: audit_sessions.feed
-			SELECT e.n FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS e (kind, subject, n)
-			WHERE NOT EXISTS (SELECT FROM revocations r WHERE r.kind = e.kind AND r.subject = e.subject)`, kinds, subjects)
-		if err != nil {
-			return err
-		}
-		var n int
-		_, err = pgx.ForEachRow(rows, []any{&n}, func() error {
-			found = append(found, list[n-1].violation)
-			return nil
-		})
-		return err
 	})
 	return found, err
 }

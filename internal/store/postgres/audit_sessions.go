@@ -24,14 +24,13 @@ func (db *DB) AuditSessions(ctx context.Context) (found []store.Violation, err e
 		return nil, err
 	}
 	found = store.AuditKeys(ring)
-	var list []ended
 	for _, audit := range []func(context.Context, *pgxpool.Conn, [16]byte) (chunkOfAudit, error){db.auditFamilies, db.auditSessions, db.auditUsers} {
 		var from [16]byte
 		for over := false; !over; {
 			err := db.readWithin(ctx, "audit_sessions.chunk", scanPatience, func(ctx context.Context, c *pgxpool.Conn) error {
 				ch, err := audit(ctx, c, from)
 				from, over = ch.last, ch.over
-				found, list = append(found, ch.found...), append(list, ch.ended...)
+				found = append(found, ch.found...)
 				return err
 			})
 			if err != nil {
@@ -42,13 +41,11 @@ func (db *DB) AuditSessions(ctx context.Context) (found []store.Violation, err e
 			}
 		}
 	}
-	untold, err := db.untold(ctx, list)
-	return append(found, untold...), err
+	return found, nil
 }
 
 type chunkOfAudit struct {
 	found []store.Violation
-	ended []ended
 	last  [16]byte
 	over  bool
 }
@@ -115,7 +112,8 @@ func (db *DB) auditFamilies(ctx context.Context, c *pgxpool.Conn, after [16]byte
 	if ch, err = ch.collect(rows, err); err != nil {
 		return ch, err
 	}
-	ch.ended, err = db.recently(ctx, c, toldOfFamilies, after, ch.last)
+	untold, err := db.untold(ctx, c, toldOfFamilies, after, ch.last)
+	ch.found = append(ch.found, untold...)
 	return ch, err
 }
 
@@ -157,7 +155,8 @@ func (db *DB) auditSessions(ctx context.Context, c *pgxpool.Conn, after [16]byte
 	if ch, err = ch.collect(rows, err); err != nil {
 		return ch, err
 	}
-	ch.ended, err = db.recently(ctx, c, toldOfSessions, after, ch.last)
+	untold, err := db.untold(ctx, c, toldOfSessions, after, ch.last)
+	ch.found = append(ch.found, untold...)
 	return ch, err
 }
 
@@ -175,7 +174,7 @@ func (db *DB) auditUsers(ctx context.Context, c *pgxpool.Conn, after [16]byte) (
 	if err != nil || seen == 0 {
 		return ch, err
 	}
-	ch.ended, err = db.recently(ctx, c, toldOfUsers, after, ch.last)
+	ch.found, err = db.untold(ctx, c, toldOfUsers, after, ch.last)
 	return ch, err
 }
 

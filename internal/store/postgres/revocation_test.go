@@ -127,9 +127,8 @@ func TestRevocations_anIdleReadWritesNothing(t *testing.T) {
 }
 
 // A node of 0.1 that runs beside this version ends sessions and disables users without a
-// word to the feed, and so does whoever writes SQL; a trigger tells for them. What this
-// version ends it tells of itself, once.
-func TestRevocations_ofAnOlderVersionOrAHand(t *testing.T) {
+// word to the feed; a trigger tells for it. What this version ends it tells of itself, once.
+func TestRevocations_ofAnOlderVersion(t *testing.T) {
 	b := newBench(t, 3)
 	var want []string
 	entry := func(kind revocation.Kind, subject string) {
@@ -166,5 +165,31 @@ func TestRevocations_ofAnOlderVersionOrAHand(t *testing.T) {
 	slices.Sort(want)
 	if !slices.Equal(told, want) {
 		t.Errorf("the feed tells of\n%v, want\n%v", told, want)
+	}
+}
+
+// A mass revocation by a node of 0.1 is one entry for everybody; the sessions that its
+// housekeeping ends afterwards need none of their own, but for those used since.
+func TestRevocations_ofAnOlderVersionsFloor(t *testing.T) {
+	b := newBench(t, 3)
+	used, _, err := b.db.Families().Family(t.Context(), b.families[0])
+	if err != nil || used == nil {
+		t.Fatal(used, err)
+	}
+	b.exec(`UPDATE families SET used_at = now() - interval '1 hour', head_born = now() - interval '1 hour' WHERE id <> '` + used.ID.String() + `'`)
+	b.exec(`UPDATE server_state SET floor = now()`)
+	b.exec(`UPDATE families SET used_at = now() + interval '2 seconds' WHERE id = '` + used.ID.String() + `'`)
+	b.exec(`UPDATE families SET ended_at = now(), end_reason = 'floor'`)
+	b.exec(`UPDATE sessions SET ended_at = now(), end_reason = 'floor'`)
+	page, err := b.db.Revocations().Read(t.Context(), 0, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told []revocation.Kind
+	for _, e := range page.Entries {
+		told = append(told, e.Kind)
+	}
+	if !slices.Equal(told, []revocation.Kind{revocation.All, revocation.Session}) || page.Entries[1].ID != revocation.IDOf(revocation.Session, used.Session.String()) {
+		t.Errorf("the feed tells of %v; want everybody, and the session that was used since", page.Entries)
 	}
 }

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -9,37 +10,40 @@ import (
 	"example.com/authserver/internal/store"
 )
 
-// auditFeed looks for what ended in the last two minutes and is not in the revocation
-// feed, so that verifiers go on taking its access tokens. An entry stands that long at
-// least (revocation.Lag), whatever the life of tokens is set to; which of the older ones
-// still have to be there nobody can tell. Where an entry for everybody is enough none is
-// missing, see ending.covered.
+// end is something of whose end the revocation feed tells.
+type end struct {
+	kind      revocation.Kind
+	subject   string // of its entry
+	index     int64  // of a session, in the status lists; 0: none
+	at        time.Time
+	invariant string // that is broken where the entry is missing
+	what      string
+}
+
+// untold returns what ended within so long and is not in the revocation feed, so that
+// verifiers go on taking its access tokens. Where an entry for everybody is enough, see
+// ending.covered, none of its own is missing.
 //
 // What ended is read before the feed: its entry is of the same transaction, and stands.
-func (db *DB) auditFeed(c *conn) (untold []store.Violation, err error) {
-	type entry struct{ kind, subject string }
-	type end struct {
-		entry
-		violation store.Violation
+func untold(c *conn, now time.Time, within time.Duration) (list []end, err error) {
+	type entry struct {
+		kind    revocation.Kind
+		subject string
 	}
 	var ends []end
-	ended := func(invariant, subject string, kind revocation.Kind, entrys string, at time.Time) {
-		ends = append(ends, end{entry{string(kind), entrys}, store.Violation{Invariant: invariant, Subject: subject, Detail: "ended at " + at.String()}})
-	}
-	now := db.now()
-	recent := []any{now.Add(-revocation.Lag), now}
-	told := make(map[entry]bool)
+	told := make(map[entry]time.Time) // until when
+	recent := []any{now.Add(-within), now}
 	err = errors.Join(
-		c.each(`-- name: audit_sessions.ended_sessions
-			SELECT s.id, s.ended_at FROM sessions s LEFT JOIN server_state st
+		c.each(`-- name: feed.ended_sessions
+			SELECT s.id, coalesce(s.status_index, 0), s.ended_at FROM sessions s LEFT JOIN server_state st
 			WHERE s.ended_at > ? AND s.ended_at <= ?
 				AND NOT (s.end_reason IN ('floor', 'root_key') AND st.tokens_from IS NOT NULL AND NOT EXISTS (SELECT 1 FROM families f
 					WHERE f.session_id = s.id AND f.used_at >= st.tokens_from - 1000000))`, recent, func(r *row) {
 			var s id.Session
 			r.fill(s[:])
-			ended("ended_session_is_in_the_feed", "session "+s.String(), revocation.Session, s.String(), r.instant())
+			ends = append(ends, end{revocation.Session, s.String(), r.integer(), r.instant(), "ended_session_is_in_the_feed", "session " + s.String()})
 		}),
-		c.each(`-- name: audit_sessions.ended_families
+		c.each(`-- name: feed.ended_families
 			SELECT f.id, f.session_id, f.client, f.ended_at FROM families f JOIN sessions s ON s.id = f.session_id LEFT JOIN server_state st
 			WHERE f.ended_at > ? AND f.ended_at <= ? AND s.ended_at IS NULL
 				AND NOT (f.end_reason IN ('floor', 'root_key') AND coalesce(f.used_at < st.tokens_from - 1000000, 0))`, recent, func(r *row) {
@@ -47,24 +51,73 @@ func (db *DB) auditFeed(c *conn) (untold []store.Violation, err error) {
 			var s id.Session
 			r.fill(f[:])
 			r.fill(s[:])
-			ended("ended_family_is_in_the_feed", "family "+f.String(), revocation.Grant, s.String()+" "+r.text(), r.instant())
+			ends = append(ends, end{revocation.Grant, s.String() + " " + r.text(), 0, r.instant(), "ended_family_is_in_the_feed", "family " + f.String()})
 		}),
-		c.each(`-- name: audit_sessions.disabled_users
+		c.each(`-- name: feed.disabled_users
 			SELECT id, disabled_at FROM users WHERE disabled_at > ? AND disabled_at <= ?
 				AND EXISTS (SELECT 1 FROM sessions s WHERE s.user_id = users.id) -- who never logged in has no token`, recent, func(r *row) {
 			var u id.User
 			r.fill(u[:])
-			ended("disabled_user_is_in_the_feed", "user "+u.String(), revocation.User, u.String(), r.instant())
+			ends = append(ends, end{revocation.User, u.String(), 0, r.instant(), "disabled_user_is_in_the_feed", "user " + u.String()})
 		}),
-		c.each(`-- name: audit_sessions.feed
-			SELECT kind, subject FROM revocations`, nil, func(r *row) {
-			told[entry{r.text(), r.text()}] = true
+		c.each(`-- name: feed.entries
+			SELECT kind, subject, max(not_before) FROM revocations GROUP BY kind, subject`, nil, func(r *row) {
+			told[entry{revocation.Kind(r.text()), r.text()}] = r.instant()
 		}),
 	)
 	for _, e := range ends {
-		if !told[e.entry] {
-			untold = append(untold, e.violation)
+		if !told[entry{e.kind, e.subject}].After(e.at) {
+			list = append(list, e)
 		}
 	}
-	return untold, err
+	return list, err
+}
+
+// auditFeed looks at what ended in the last two minutes: an entry stands that long at least
+// (revocation.Lag), whatever the life of tokens is set to, and which of the older ones still
+// have to be there nobody can tell.
+func (db *DB) auditFeed(c *conn) (found []store.Violation, err error) {
+	list, err := untold(c, db.now(), revocation.Lag)
+	for _, e := range list {
+		found = append(found, store.Violation{Invariant: e.invariant, Subject: e.what, Detail: "ended at " + e.at.String()})
+	}
+	return found, err
+}
+
+// tellUntold tells the feed of what a version without one ended not long before this one
+// started: 0.1, or one that ran for a while again.
+func (db *DB) tellUntold(ctx context.Context) error {
+	var life time.Duration
+	recently := func(c *conn, now time.Time) (list []end, err error) {
+		if _, err := c.one(`-- name: feed.life
+			SELECT coalesce(max(signs_for), 0) FROM keys WHERE purpose = 'sign'`, nil, func(r *row) { life = r.duration() + revocation.Lag }); err != nil {
+			return nil, err
+		}
+		return untold(c, now, life)
+	}
+	nothing := true
+	err := db.read(ctx, "feed.untold", func(c *conn) error {
+		list, err := recently(c, db.now())
+		nothing = len(list) == 0
+		return err
+	})
+	if err != nil || nothing {
+		return err
+	}
+	return db.write(ctx, "feed.tell_untold", func(t *tx) error {
+		list, err := recently(t.conn, t.now)
+		if err != nil {
+			return err
+		}
+		for _, e := range list {
+			notBefore := revocation.NotBefore(e.at)
+			if e.kind == revocation.Session {
+				notBefore = settled(e.at)
+			}
+			if err := t.addRevocation(e.kind, e.subject, notBefore, e.index); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }

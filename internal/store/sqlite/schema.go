@@ -50,6 +50,13 @@ func (db *DB) schema(ctx context.Context, p *goose.Provider) (s store.Schema, er
 // Migrate implements store.Engine. Processes that come at once wait for each
 // other at the directory; the server that is already running goes on.
 func (db *DB) Migrate(ctx context.Context) (applied []string, err error) {
+	if applied, err = db.migrate(ctx); err != nil {
+		return applied, err
+	}
+	return applied, db.tellUntold(ctx)
+}
+
+func (db *DB) migrate(ctx context.Context) (applied []string, err error) {
 	p, closing, err := db.migrator()
 	if err != nil {
 		return nil, err

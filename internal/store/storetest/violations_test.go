@@ -60,7 +60,7 @@ func brokenPostgres(t *testing.T) broken {
 			FOR c IN SELECT conrelid::regclass AS at, conname FROM pg_constraint
 				WHERE contype IN ('c', 'f') AND conrelid IN ('families'::regclass, 'sessions'::regclass, 'users'::regclass)
 			LOOP EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', c.at, c.conname); END LOOP; END $$`,
-		`DROP FUNCTION tell_feed CASCADE`, // which would mend what is broken
+		`DROP FUNCTION tell_feed, tell_feed_of_floor CASCADE`, // which would mend what is broken
 	} {
 		if err := b.run(statement); err != nil {
 			t.Fatal(err)
