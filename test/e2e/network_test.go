@@ -92,7 +92,7 @@ func TestFaults_theDatabaseHasNoConnectionLeft(t *testing.T) {
 				if limit == "0" {
 					n.felt(c)
 				} else {
-					<-time.After(time.Second) // for whichever pool of the node had the one
+					c.refreshed(20) // whichever pool of the node has the one
 				}
 				exec(`ALTER ROLE ` + role + ` CONNECTION LIMIT -1`)
 			}

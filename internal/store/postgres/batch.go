@@ -266,7 +266,12 @@ func (s Families) rotateFree(ctx context.Context, how rotating, batch []refresh.
 func (s Families) rotateOnce(ctx context.Context, how rotating, batch []refresh.Call) ([]*refresh.Outcome, error) {
 	conn, err := s.db.batch.Acquire(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("get a database connection for a batch of %d: %w", len(batch), err)
+		err = fmt.Errorf("get a database connection for a batch of %d: %w", len(batch), err)
+		if codeOf(err) == tooManyConns {
+			// What the server does grant others of this node may have: one by one.
+			err = fmt.Errorf("%w: %w", refresh.ErrRefused, err)
+		}
+		return nil, err
 	}
 	defer conn.Release()
 	pg := conn.Conn().PgConn()

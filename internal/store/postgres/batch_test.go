@@ -2,7 +2,9 @@ package postgres_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -243,6 +245,49 @@ func TestRotateBatch_aReadOnlyServerIsTrouble(t *testing.T) {
 	}
 	if err != nil || outcomes[0] == nil {
 		t.Errorf("after the failover: %v, want new connections that write", err)
+	}
+}
+
+// The server grants one connection, and the ordinary pool has it: whoever refreshes is judged
+// alone there.
+func TestRotateBatch_whereNoConnectionIsGranted(t *testing.T) {
+	b := newBench(t, 1)
+	role := "refused_" + strings.ToLower(rand.Text())
+	b.exec(`CREATE ROLE ` + role + ` LOGIN PASSWORD 'a password'`)
+	t.Cleanup(func() {
+		ctx := context.Background()
+		admin, err := pgx.Connect(ctx, b.url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer admin.Close(ctx)
+		for _, statement := range []string{`DROP OWNED BY ` + role, `DROP ROLE ` + role} {
+			if _, err := admin.Exec(ctx, statement); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	b.exec(`GRANT ALL ON ALL TABLES IN SCHEMA public TO ` + role)
+	u, err := url.Parse(b.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.UserPassword(role, "a password")
+	db := open(t, postgres.Options{URL: secret.NewText(u.String()), MaxConns: 12})
+	b.exec(`ALTER ROLE ` + role + ` CONNECTION LIMIT 1`)
+	b.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '` + role + `'`)
+	for deadline := time.Now().Add(time.Minute); db.Ping(t.Context()) != nil; {
+		if time.Now().After(deadline) {
+			t.Fatal("the ordinary pool gets no connection")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	call := present(b.families[0], 1)
+	if _, err := db.Families().RotateBatch(t.Context(), []refresh.Call{call}); !errors.Is(err, refresh.ErrRefused) {
+		t.Fatalf("a batch without a connection: %v; want that nothing was committed", err)
+	}
+	if out, err := db.Families().Redeem(t.Context(), call, time.Second); err != nil || out.Verdict != refresh.Rotated {
+		t.Errorf("alone: %+v, %v; want it rotated", out, err)
 	}
 }
 
