@@ -275,19 +275,21 @@ func TestRotateBatch_whereNoConnectionIsGranted(t *testing.T) {
 	u.User = url.UserPassword(role, "a password")
 	db := open(t, postgres.Options{URL: secret.NewText(u.String()), MaxConns: 12})
 	b.exec(`ALTER ROLE ` + role + ` CONNECTION LIMIT 1`)
-	b.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '` + role + `'`)
-	for deadline := time.Now().Add(time.Minute); db.Ping(t.Context()) != nil; {
-		if time.Now().After(deadline) {
-			t.Fatal("the ordinary pool gets no connection")
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
 	call := present(b.families[0], 1)
-	if _, err := db.Families().RotateBatch(t.Context(), []refresh.Call{call}); !errors.Is(err, refresh.ErrRefused) {
-		t.Fatalf("a batch without a connection: %v; want that nothing was committed", err)
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		// Until the ordinary pool is the faster one, and the other has thrown away what it had.
+		if err = db.Ping(t.Context()); err == nil {
+			if _, err = db.Families().RotateBatch(t.Context(), []refresh.Call{call}); errors.Is(err, refresh.ErrRefused) {
+				break
+			}
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("a batch without a connection: %v; want that nothing was committed", err)
+		}
+		b.exec(`SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE usename = '` + role + `'`)
 	}
-	if out, err := db.Families().Redeem(t.Context(), call, time.Second); err != nil || out.Verdict != refresh.Rotated {
-		t.Errorf("alone: %+v, %v; want it rotated", out, err)
+	if out, err := db.Families().Redeem(t.Context(), call, time.Second); err != nil || out.Verdict != refresh.Rotated && out.Verdict != refresh.Replayed {
+		t.Errorf("alone: %+v, %v; want it rotated, here or by a batch that found a connection", out, err)
 	}
 }
 
