@@ -1,5 +1,5 @@
 // Package migrations holds the schema of both stores as numbered files, embedded in
-// the binary. A number that both have has one name; some are PostgreSQL's alone.
+// the binary. A number that both have has one name; 0007 and 0008 are PostgreSQL's alone.
 //
 // Migrations expand first and contract in a later release, because two
 // versions of the server run side by side during a rollout. Each file ends by

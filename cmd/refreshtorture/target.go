@@ -138,17 +138,23 @@ func (t *target) post(ctx context.Context, to, kind, body string, by sender) (*h
 // probe presents what is no token, and reports what cannot be a token endpoint: nothing
 // that it says of a token would mean anything.
 func (t *target) probe(ctx context.Context) error {
-	req, err := t.request(ctx, "refreshtorture", victim)
-	if err != nil {
-		return err
+	var a answer
+	for range 2 { // one may come to a server that has just started
+		req, err := t.request(ctx, "refreshtorture", victim)
+		if err != nil {
+			return err
+		}
+		if a = t.send(req); !a.cut() {
+			break
+		}
 	}
-	a := t.send(req)
+	none := a.status == http.StatusOK && a.token == "" && (a.code == "" || a.code == notJSON) // GitHub refuses with 200
 	switch cause := context.Cause(ctx); {
 	case cause != nil:
 		return fmt.Errorf("not finished in time: %w", cause)
 	case t.silent():
 		return fmt.Errorf("%w: %s", errUnreachable, a)
-	case a.status == http.StatusOK && a.token == "", a.status >= 300 && a.status < 400, a.status == http.StatusNotFound, a.status == http.StatusMethodNotAllowed:
+	case none, a.status >= 300 && a.status < 400, a.status == http.StatusNotFound, a.status == http.StatusMethodNotAllowed:
 		return fmt.Errorf("POST %s, with a refresh token that is none, was answered with %d: want the URL of a token endpoint, which refuses it with 400 or 401", t.o.url.Redacted(), a.status)
 	}
 	return nil
@@ -205,6 +211,9 @@ func (t *target) send(req *http.Request) answer {
 	return read(resp.StatusCode, body)
 }
 
+// notJSON stands for the code of an error where the body is something else.
+const notJSON = "not JSON"
+
 // read takes out of a body what both styles have.
 func read(status int, body []byte) answer {
 	a := answer{status: status}
@@ -217,7 +226,7 @@ func read(status int, body []byte) answer {
 		return a
 	}
 	if err := json.Unmarshal(body, &m); err != nil {
-		a.code = "not JSON"
+		a.code = notJSON
 		return a
 	}
 	a.token, a.code = m.Token, m.Code

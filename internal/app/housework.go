@@ -25,7 +25,8 @@ const (
 // housework is the built-in cleanup; no cron is needed.
 func (s *Server) housework() []jobs.Job {
 	c, engine := s.in.Config, s.in.Engine
-	leisurely := jobs.Leisurely(engine.SweepRest())
+	atOnce, rest := engine.SweepPace()
+	leisurely := jobs.Leisurely(rest)
 	// Where the sweep goes on. It begins anywhere: on nodes that are restarted more
 	// often than a large table is walked, the same rows would always come last.
 	place, turned := refresh.Anywhere, false
@@ -59,7 +60,7 @@ func (s *Server) housework() []jobs.Job {
 			if err != nil {
 				return jobs.Done, err
 			}
-			next, deleted, err := engine.Families().Sweep(ctx, place, gentleBatch, c.Refresh(config.FirstParty), now.Add(-keepEnded))
+			next, deleted, err := engine.Families().Sweep(ctx, place, atOnce, c.Refresh(config.FirstParty), now.Add(-keepEnded))
 			place = next
 			if err != nil {
 				return jobs.Done, err

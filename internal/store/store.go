@@ -52,9 +52,10 @@ type Engine interface {
 	// OnTrouble has f told of what goes wrong behind all requests and needs a person.
 	// What happened before is told at once.
 	OnTrouble(f func(err error))
-	// SweepRest is how many times as long as a sweep took the database should be
-	// left alone after it, so that the p99 of those who use it does not tell.
-	SweepRest() int
+	// SweepPace is how many families one sweep should delete at most, and how many
+	// times as long as it took the database should be left alone after it, so that the
+	// p99 of those who use it does not tell.
+	SweepPace() (families, rest int)
 	// SweepAudit deletes events from before an instant, at most limit of them.
 	SweepAudit(ctx context.Context, before time.Time, limit int) (int, error)
 	// Doctor looks at the settings of the database that this server depends on.

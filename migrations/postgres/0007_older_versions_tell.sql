@@ -12,11 +12,13 @@ SET LOCAL statement_timeout = 0;
 -- read after the locks, as everywhere.
 --
 -- The functions run as their owner, who may write the feed: the role of a node of
--- 0.1 may not have been granted that. Nobody else can make a trigger of them.
+-- 0.1 may not have been granted that. Nobody else can make a trigger of them, and no
+-- operator of somebody's making fits where types are spelled out.
 -- +goose StatementBegin
 DO $$
 DECLARE
-    safe text := format('SECURITY DEFINER SET search_path = %I, pg_temp', current_schema());
+    safe text := 'SECURITY DEFINER SET search_path = '
+        || (SELECT string_agg(quote_ident(s), ', ') FROM unnest(current_schemas(false)) AS s) || ', pg_temp';
 BEGIN
     EXECUTE 'CREATE FUNCTION feed_life() RETURNS interval LANGUAGE sql STABLE ' || safe || ' AS $f$
         SELECT COALESCE(max(signs_for), interval ''0'') + interval ''120 seconds'' FROM keys WHERE purpose = ''sign''
@@ -28,12 +30,12 @@ BEGIN
         told jsonb := to_jsonb(NEW);
     BEGIN
         -- An entry for everybody is enough for whoever has not used a session since.
-        IF told ->> ''end_reason'' IN (''floor'', ''root_key'') AND EXISTS (SELECT FROM server_state s WHERE s.tokens_from IS NOT NULL
+        IF told ->> ''end_reason''::text IN (''floor'', ''root_key'') AND EXISTS (SELECT FROM server_state s WHERE s.tokens_from IS NOT NULL
             AND NOT EXISTS (SELECT FROM families f WHERE f.session_id = NEW.id AND f.used_at >= s.tokens_from - interval ''1 second'')) THEN
             RETURN NULL;
         END IF;
         INSERT INTO revocations (kind, subject, not_before, until, status_index)
-        VALUES (TG_ARGV[0], NEW.id::text, at, at + feed_life(), (told ->> ''status_index'')::bigint);
+        VALUES (TG_ARGV[0], NEW.id::text, at, at + feed_life(), (told ->> ''status_index''::text)::bigint);
         RETURN NULL;
     END $f$';
     EXECUTE 'CREATE FUNCTION tell_feed_of_floor() RETURNS trigger LANGUAGE plpgsql ' || safe || ' AS $f$

@@ -35,6 +35,9 @@ func TestTorture_anotherServer(t *testing.T) {
 	out, err := cmd.Output()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode() != 3 { // something was found
+		if exit != nil {
+			out = append(out, exit.Stderr...)
+		}
 		t.Fatalf("%v\n%s", err, out)
 	}
 	var report struct {

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"example.com/authserver/internal/refresh"
 )
@@ -216,7 +217,7 @@ func (s Families) rotateTwice(ctx context.Context, how rotating, batch []refresh
 
 // freeOf returns the families whose rows nobody holds at this moment.
 func (s Families) freeOf(ctx context.Context, ids [][16]byte) (free [][16]byte, err error) {
-	conn, err := s.db.batch.Acquire(ctx)
+	conn, _, err := s.db.forBatch(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("get a database connection: %w", err)
 	}
@@ -264,14 +265,9 @@ func (s Families) rotateFree(ctx context.Context, how rotating, batch []refresh.
 }
 
 func (s Families) rotateOnce(ctx context.Context, how rotating, batch []refresh.Call) ([]*refresh.Outcome, error) {
-	conn, err := s.db.batch.Acquire(ctx)
+	conn, lent, err := s.db.forBatch(ctx)
 	if err != nil {
-		err = fmt.Errorf("get a database connection for a batch of %d: %w", len(batch), err)
-		if codeOf(err) == tooManyConns {
-			// What the server does grant others of this node may have: one by one.
-			err = fmt.Errorf("%w: %w", refresh.ErrRefused, err)
-		}
-		return nil, err
+		return nil, fmt.Errorf("get a database connection for a batch of %d: %w", len(batch), err)
 	}
 	defer conn.Release()
 	pg := conn.Conn().PgConn()
@@ -281,7 +277,7 @@ func (s Families) rotateOnce(ctx context.Context, how rotating, batch []refresh.
 	defer rotations.Put(r)
 	r.board(batch, s.db.clock())
 	outcomes := make([]*refresh.Outcome, len(batch))
-	err = r.fly(ctx, pg, how, batch, outcomes)
+	err = r.fly(ctx, pg, lent, how, batch, outcomes)
 	if err == nil {
 		err = warned(pg)
 	}
@@ -302,9 +298,21 @@ func (s Families) rotateOnce(ctx context.Context, how rotating, batch []refresh.
 	return nil, fmt.Errorf("%w: %w", refresh.ErrRefused, err)
 }
 
-// fly sends the statement and reads the outcomes.
-func (r *rotation) fly(ctx context.Context, pg *pgconn.PgConn, how rotating, batch []refresh.Call, outcomes []*refresh.Outcome) error {
-	if pooled, _ := pg.CustomData()[pooledKey].(bool); pooled {
+// forBatch acquires a connection for a batch. Where the server grants no more of them, it is
+// one that ordinary statements have: it is lent, and has not the settings of the others.
+func (db *DB) forBatch(ctx context.Context) (conn *pgxpool.Conn, lent bool, err error) {
+	conn, err = db.batch.Acquire(ctx)
+	if codeOf(err) != tooManyConns {
+		return conn, false, err
+	}
+	conn, err = db.main.Acquire(ctx)
+	return conn, true, err
+}
+
+// fly sends the statement and reads the outcomes. Over a lent connection it brings its
+// settings along, as through a pooler.
+func (r *rotation) fly(ctx context.Context, pg *pgconn.PgConn, lent bool, how rotating, batch []refresh.Call, outcomes []*refresh.Outcome) error {
+	if pooled, _ := pg.CustomData()[pooledKey].(bool); pooled || lent {
 		return r.flyPooled(ctx, pg, how, batch, outcomes)
 	}
 	statement, ok := pg.CustomData()[statementsKey+how.name].(*pgconn.StatementDescription)

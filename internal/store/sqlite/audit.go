@@ -114,9 +114,9 @@ func (db *DB) SweepAudit(ctx context.Context, before time.Time, limit int) (int,
 		before, limit)
 }
 
-// SweepRest implements store.Engine. A turn of a few rows takes hardly longer than
+// SweepPace implements store.Engine. A turn of a few rows takes hardly longer than
 // anybody's commit; only the pages that it leaves to fold count.
-func (db *DB) SweepRest() int { return 5 }
+func (db *DB) SweepPace() (families, rest int) { return 25, 5 }
 
 // sweep runs a DELETE with an instant and a limit, for one short turn of the writer.
 func (db *DB) sweep(ctx context.Context, name, statement string, before time.Time, limit int) (deleted int, err error) {
