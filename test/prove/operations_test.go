@@ -23,8 +23,8 @@ type operation struct {
 	path func() faultproxy.Script
 	new  func(l *lab) (attempt, verdict)
 	want int
-	// dear operations hash a password.
-	dear bool
+	// cost is how many times as dear as a refresh it is: passwords are hashed.
+	cost int
 	// apart ones change what all nodes of a database share.
 	apart bool
 }
@@ -38,10 +38,7 @@ type (
 // step is the distance between two messages that suffer f: at a small effort some are
 // left out, others in each run.
 func (op operation) step(f fault, effort int) int {
-	step := 4
-	if op.dear {
-		step *= 3
-	}
+	step := 4 * max(1, op.cost)
 	if f.slow {
 		step *= 10
 	}
@@ -136,14 +133,14 @@ func operations() []operation {
 	return []operation{
 		{name: "refresh in a batch", want: http.StatusOK, new: batch.next},
 		{name: "refresh alone", want: http.StatusOK, new: alone.next, path: refusedTwice},
-		{name: "login", want: http.StatusOK, dear: true, new: logIn},
-		{name: "logout", want: http.StatusNoContent, dear: true, new: func(l *lab) (attempt, verdict) {
+		{name: "login", want: http.StatusOK, cost: 3, new: logIn},
+		{name: "logout", want: http.StatusNoContent, cost: 3, new: func(l *lab) (attempt, verdict) {
 			token := loggedIn(l)
 			return func(ctx context.Context) (provetest.Answer, error) {
 				return provetest.Send(ctx, l.http, "POST", l.url+"/v1/logout", map[string]string{"refresh_token": token})
 			}, func(provetest.Answer) { unauthorized(l, "logout", token) }
 		}},
-		{name: "an old token", want: http.StatusUnauthorized, dear: true, new: func(l *lab) (attempt, verdict) {
+		{name: "an old token", want: http.StatusUnauthorized, cost: 3, new: func(l *lab) (attempt, verdict) {
 			old := loggedIn(l)
 			head := old
 			for range 2 {
@@ -158,9 +155,9 @@ func operations() []operation {
 				return provetest.Send(ctx, l.http, "POST", l.url+"/v1/refresh", map[string]string{"refresh_token": old})
 			}, func(provetest.Answer) { unauthorized(l, "an old token", head) }
 		}},
-		{name: "password change", want: http.StatusNoContent, dear: true, new: changingPassword(unauthorized)},
-		{name: "ban", want: http.StatusNoContent, dear: true, new: banning(unauthorized)},
-		{name: "key rotation", want: http.StatusNoContent, apart: true, new: rotatingKeys},
+		{name: "password change", want: http.StatusNoContent, cost: 8, new: changingPassword(unauthorized)},
+		{name: "ban", want: http.StatusNoContent, cost: 8, new: banning(unauthorized)},
+		{name: "key rotation", want: http.StatusNoContent, apart: true, cost: 3, new: rotatingKeys},
 	}
 }
 
