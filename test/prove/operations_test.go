@@ -155,9 +155,9 @@ func operations() []operation {
 				return provetest.Send(ctx, l.http, "POST", l.url+"/v1/refresh", map[string]string{"refresh_token": old})
 			}, func(provetest.Answer) { unauthorized(l, "an old token", head) }
 		}},
-		{name: "password change", want: http.StatusNoContent, cost: 8, new: changingPassword(unauthorized)},
-		{name: "ban", want: http.StatusNoContent, cost: 8, new: banning(unauthorized)},
-		{name: "key rotation", want: http.StatusNoContent, apart: true, cost: 3, new: rotatingKeys},
+		{name: "password change", want: http.StatusNoContent, cost: 16, new: changingPassword(unauthorized)},
+		{name: "ban", want: http.StatusNoContent, cost: 16, new: banning(unauthorized)},
+		{name: "key rotation", want: http.StatusNoContent, apart: true, cost: 6, new: rotatingKeys},
 	}
 }
 

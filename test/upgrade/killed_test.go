@@ -19,6 +19,7 @@ import (
 // A migration that is killed in the middle leaves nothing of itself and all of
 // the one before, and the next run completes it.
 func TestUpgrade_aKilledMigrationCompletesOnRerun(t *testing.T) {
+	t.Parallel()
 	t.Run("postgres", func(t *testing.T) {
 		b, url, ctx := binaries(t), storetest.Postgres(t), t.Context()
 		old := newNode(t, "old", b.released, url)
@@ -112,6 +113,7 @@ func TestUpgrade_aKilledMigrationCompletesOnRerun(t *testing.T) {
 // The same of every migration that there is: killed while it waits, half-way, for
 // something that somebody holds.
 func TestUpgrade_ourOwnMigrationsCompleteOnRerun(t *testing.T) {
+	t.Parallel()
 	t.Run("postgres", func(t *testing.T) {
 		b, url, ctx := binaries(t), storetest.Postgres(t), t.Context()
 		old := newNode(t, "old", b.released, url)
