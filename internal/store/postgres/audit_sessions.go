@@ -98,7 +98,7 @@ func (db *DB) auditFamilies(ctx context.Context, c *pgxpool.Conn, after [16]byte
 				('head_born_after_family', f.head_born < f.born_at - $3::interval, f.head_born || ' before ' || f.born_at),
 				('authenticated_before_birth', f.auth_time > f.born_at + $3::interval, f.auth_time || ' after ' || f.born_at),
 				('ended_after_birth', f.ended_at < f.born_at - $3::interval, f.ended_at || ' before ' || f.born_at),
-				('family_below_floor_has_ended', f.ended_at IS NULL AND f.born_at < st.floor_swept, f.born_at || ' before ' || st.floor_swept),
+				('family_below_floor_has_ended', f.ended_at IS NULL AND f.born_at < st.floor_swept - $3::interval, f.born_at || ' before ' || st.floor_swept),
 				('reused_family_has_ended', f.ended_at IS NULL AND EXISTS (
 					SELECT FROM audit_events e WHERE e.family_id = f.id AND e.kind = 'refresh.reused'), NULL),
 				('instants_lie_in_the_past', greatest(f.born_at, f.head_born, f.used_at, f.late_at, f.ended_at, f.refused_at)

@@ -146,12 +146,8 @@ func (s Logins) admitInPlaceOf(ctx context.Context, tx pgx.Tx, o login.Opening) 
 	return a, tx.SendBatch(ctx, &b).Close()
 }
 
-// born sets the instants of a family's birth. Where the clock has been set back since
-// everything was revoked, it is born at that floor: below it nobody could use it.
+// born sets the instants of a family's birth.
 func born(o login.Opening, a admission) refresh.Family {
-	if a.floor.After(a.now) {
-		a.now = a.floor
-	}
 	f := o.Family
 	f.Session = o.Session
 	f.AuthTime, f.BornAt, f.HeadBorn, f.UsedAt = a.now, a.now, a.now, a.now

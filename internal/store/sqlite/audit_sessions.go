@@ -153,7 +153,7 @@ func (f *auditedFamily) check(now time.Time, broken func(invariant, detail strin
 	if !living && f.ended.Before(f.born.Add(-backwards)) {
 		broken("ended_after_birth", "%s before %s", f.ended, f.born)
 	}
-	if living && f.born.Before(f.floor) {
+	if living && f.born.Before(f.floor.Add(-backwards)) {
 		broken("family_below_floor_has_ended", "%s before %s", f.born, f.floor)
 	}
 	if living && f.reused {

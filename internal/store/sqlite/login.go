@@ -39,6 +39,8 @@ func (s Logins) Open(ctx context.Context, o login.Opening) (f refresh.Family, er
 	err = s.db.write(ctx, "login.open", func(t *tx) error {
 		f = o.Family
 		f.Session = o.Session
+		f.AuthTime, f.BornAt, f.HeadBorn, f.UsedAt = t.now, t.now, t.now, t.now
+		f.AbsoluteEnd = micro(t.now.Add(o.AbsoluteTTL))
 		f.IdleTTL = f.IdleTTL.Truncate(time.Microsecond)
 		may := false
 		if _, err := t.one(`-- name: login.may_open
@@ -53,21 +55,13 @@ func (s Logins) Open(ctx context.Context, o login.Opening) (f refresh.Family, er
 		if !may {
 			return login.ErrRefused
 		}
-		// Where the clock has been set back since everything was revoked, it is born at
-		// that floor: below it nobody could use it.
-		born := t.now
-		if f.Floor.After(born) {
-			born = f.Floor
-		}
-		f.AuthTime, f.BornAt, f.HeadBorn, f.UsedAt = born, born, born, born
-		f.AbsoluteEnd = micro(born.Add(o.AbsoluteTTL))
 		if err := t.endReplaced(o); err != nil {
 			return err
 		}
 		if _, err := t.exec(`-- name: login.session
 			INSERT INTO sessions (id, user_id, kind, client, device_name, created_at, absolute_end, status_index)
 			VALUES (?, ?, ?, ?, ?, ?, ?, nullif(?, 0))`,
-			o.Session, f.User, string(o.Kind), f.Client, o.DeviceName, f.BornAt, f.AbsoluteEnd, f.StatusIndex); err != nil {
+			o.Session, f.User, string(o.Kind), f.Client, o.DeviceName, t.now, f.AbsoluteEnd, f.StatusIndex); err != nil {
 			return err
 		}
 		if err := t.bear(&f); err != nil {

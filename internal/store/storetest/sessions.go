@@ -168,23 +168,6 @@ var sessionStories = []story{
 		r.must(r.Accounts().Enable(r.Context(), u.ID, "operator:x", r.request()))
 		refused("banned and pardoned", r.standing(later), refresh.ReasonEnded)
 	}},
-	{"bornUnderAClockThatWasSetBack", func(r *rig) {
-		u := r.user()
-		old := r.login(u)
-		r.clock.Advance(time.Minute)
-		floor := got(r.Sessions().RaiseFloor(r.Context(), r.clock.Now(), "operator:x", r.request()))(r)
-		r.clock.Advance(-time.Hour)
-		f := r.login(u)
-		if !f.BornAt.Equal(floor) {
-			r.Errorf("born at %s; want the floor, %s", f.BornAt, floor)
-		}
-		r.alive(f)
-		r.rotate(f, 1)
-		r.alive(f)
-		if st := r.standing(old); st.Alive {
-			r.Error("what is below the floor lives")
-		}
-	}},
 	{"endOneOthersAll", func(r *rig) {
 		u, other := r.user(), r.user()
 		a, b, c, d, strangers := r.login(u), r.login(u), r.login(u), r.login(u), r.login(other)

@@ -132,7 +132,7 @@ func TestAuditSessions_findsWhatIsBroken(t *testing.T) {
 				{"ended_family_is_in_the_feed", "family", `UPDATE families SET ended_at = born_at, end_reason = 'logout' WHERE id = FAMILY`},
 				{"disabled_user_is_in_the_feed", "user", `UPDATE users SET disabled_at = (SELECT created_at FROM sessions WHERE id = SESSION) WHERE id = USER`},
 				{"head_key_is_known", "family", `UPDATE families SET head_key = 77 WHERE id = FAMILY`},
-				{"family_below_floor_has_ended", "family", `UPDATE server_state SET floor_swept = (SELECT used_at FROM families WHERE id = FAMILY)`},
+				{"family_below_floor_has_ended", "family", `UPDATE server_state SET floor_swept = (SELECT absolute_end FROM families WHERE id = FAMILY)`},
 			} {
 				s := storetest.OneSession(t, b.Engine, b.clock)
 				subject := "family " + s.Family.String()
