@@ -65,7 +65,7 @@ func TestFaults_theDatabaseHasNoConnectionLeft(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		role := pgx.Identifier{"authserver_" + strings.ToLower(rand.Text())}.Sanitize()
+		role := "authserver_" + strings.ToLower(rand.Text())
 		exec := func(statement string) {
 			t.Helper()
 			if _, err := admin.Exec(context.Background(), statement); err != nil {
@@ -79,7 +79,7 @@ func TestFaults_theDatabaseHasNoConnectionLeft(t *testing.T) {
 		})
 		exec(`CREATE ROLE ` + role + ` LOGIN PASSWORD 'a password'`)
 		exec(`GRANT ALL ON SCHEMA public TO ` + role)
-		u.User = url.UserPassword(strings.Trim(role, `"`), "a password")
+		u.User = url.UserPassword(role, "a password")
 		n := newNode(t, "DATABASE_URL="+u.String(), "MASTER_KEY="+masterKey, "DATABASE_CONNS=8", "LOG_LEVEL=error").start()
 		c := newCrowd(t, []*node{n}, 8)
 		c.start()
@@ -88,7 +88,7 @@ func TestFaults_theDatabaseHasNoConnectionLeft(t *testing.T) {
 			for range rounds {
 				c.refreshed(50)
 				exec(`ALTER ROLE ` + role + ` CONNECTION LIMIT ` + limit)
-				exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '` + strings.Trim(role, `"`) + `'`)
+				exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '` + role + `'`)
 				if limit == "0" {
 					n.felt(c)
 				} else {

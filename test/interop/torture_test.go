@@ -16,16 +16,13 @@ import (
 func TestTorture_anotherServer(t *testing.T) {
 	node := setting(t, "INTEROP_NODE_ML_DSA") // which is one that it supports
 	server := startChild(t, "oidc-provider", nil, node, "node/oidc-provider.mjs")
-	url := func() string {
-		if _, err := fmt.Fprintln(server.in); err != nil {
-			t.Fatal(err)
-		}
-		line, err := server.line()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return line
-	}()
+	if _, err := fmt.Fprintln(server.in); err != nil {
+		t.Fatal(err)
+	}
+	url, err := server.line()
+	if err != nil {
+		t.Fatal(err)
+	}
 	kit := filepath.Join(t.TempDir(), "refreshtorture")
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-C", "../..", "-o", kit, "./cmd/refreshtorture").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)

@@ -97,13 +97,16 @@ func (l *lab) wantNext(token string, a provetest.Answer) {
 	}
 }
 
+// revoked wants a token of what has ended to be told so.
+func (l *lab) revoked(what, token string) {
+	l.Helper()
+	if a, err := l.refreshed(token); err != nil || a.Status != http.StatusUnauthorized || a.Field("code") != "refresh_revoked" {
+		l.Fatalf("a refresh after the answer to %s: %v %s; want 401 refresh_revoked", what, err, a)
+	}
+}
+
 func operations() []operation {
 	var batch, alone refreshing
-	unauthorized := func(l *lab, what, token string) {
-		if a, err := l.refreshed(token); err != nil || a.Status != http.StatusUnauthorized || a.Field("code") != "refresh_revoked" {
-			l.Fatalf("a refresh after the answer to %s: %v %s; want 401 refresh_revoked", what, err, a)
-		}
-	}
 	email := crand.Text() + "@example.com"
 	registered := false
 	logIn := func(l *lab) (attempt, verdict) {
@@ -138,7 +141,7 @@ func operations() []operation {
 			token := loggedIn(l)
 			return func(ctx context.Context) (provetest.Answer, error) {
 				return provetest.Send(ctx, l.http, "POST", l.url+"/v1/logout", map[string]string{"refresh_token": token})
-			}, func(provetest.Answer) { unauthorized(l, "logout", token) }
+			}, func(provetest.Answer) { l.revoked("logout", token) }
 		}},
 		{name: "an old token", want: http.StatusUnauthorized, cost: 3, new: func(l *lab) (attempt, verdict) {
 			old := loggedIn(l)
@@ -153,69 +156,65 @@ func operations() []operation {
 			}
 			return func(ctx context.Context) (provetest.Answer, error) {
 				return provetest.Send(ctx, l.http, "POST", l.url+"/v1/refresh", map[string]string{"refresh_token": old})
-			}, func(provetest.Answer) { unauthorized(l, "an old token", head) }
+			}, func(provetest.Answer) { l.revoked("an old token", head) }
 		}},
-		{name: "password change", want: http.StatusNoContent, cost: 16, new: changingPassword(unauthorized)},
-		{name: "ban", want: http.StatusNoContent, cost: 16, new: banning(unauthorized)},
+		{name: "password change", want: http.StatusNoContent, cost: 16, new: changingPassword},
+		{name: "ban", want: http.StatusNoContent, cost: 16, new: banning},
 		{name: "key rotation", want: http.StatusNoContent, apart: true, cost: 6, new: rotatingKeys},
 	}
 }
 
 // changingPassword has one of two devices of somebody change the password. One that did
 // not hear the answer is told that the old password is wrong, and logs in with the new one.
-func changingPassword(unauthorized func(l *lab, what, token string)) func(l *lab) (attempt, verdict) {
-	return func(l *lab) (attempt, verdict) {
-		email, next := crand.Text()+"@example.com", "another "+goodPassword
-		mine := person(l, l.http, l.url, email)
-		other := must(l, l.http, http.StatusOK, "POST", l.url+"/v1/login", map[string]string{"email": email, "password": goodPassword})
-		logIn := func(ctx context.Context) (provetest.Answer, error) {
-			return provetest.Send(ctx, l.http, "POST", l.url+"/v1/login", map[string]string{"email": email, "password": next})
-		}
-		unsure := false
-		return func(ctx context.Context) (provetest.Answer, error) {
-				a, err := provetest.Send(ctx, l.http, "POST", l.url+"/v1/me/password",
-					map[string]string{"current_password": goodPassword, "new_password": next}, "Authorization", "Bearer "+mine.Field("access_token"))
-				if unsure && err == nil && a.Field("code") == "wrong_password" {
-					if in, err := logIn(ctx); err != nil || in.Status != http.StatusOK {
-						return in, err
-					}
-					a.Status = http.StatusNoContent
-				}
-				unsure = unsure || err != nil || a.Status >= 500
-				return a, err
-			}, func(provetest.Answer) {
-				unauthorized(l, "a password change", other.Field("refresh_token"))
-				kept, err := l.refreshed(mine.Field("refresh_token"))
-				if err != nil {
-					l.Fatal(err)
-				}
-				l.wantNext(mine.Field("refresh_token"), kept)
-				if in, err := patiently(func() (provetest.Answer, error) { return logIn(l.Context()) }); err != nil || in.Status != http.StatusOK {
-					l.Fatalf("a login with the new password: %v %s", err, in)
-				}
-			}
+func changingPassword(l *lab) (attempt, verdict) {
+	email, next := crand.Text()+"@example.com", "another "+goodPassword
+	mine := person(l, l.http, l.url, email)
+	other := must(l, l.http, http.StatusOK, "POST", l.url+"/v1/login", map[string]string{"email": email, "password": goodPassword})
+	logIn := func(ctx context.Context) (provetest.Answer, error) {
+		return provetest.Send(ctx, l.http, "POST", l.url+"/v1/login", map[string]string{"email": email, "password": next})
 	}
+	unsure := false
+	return func(ctx context.Context) (provetest.Answer, error) {
+			a, err := provetest.Send(ctx, l.http, "POST", l.url+"/v1/me/password",
+				map[string]string{"current_password": goodPassword, "new_password": next}, "Authorization", "Bearer "+mine.Field("access_token"))
+			if unsure && err == nil && a.Field("code") == "wrong_password" {
+				if in, err := logIn(ctx); err != nil || in.Status != http.StatusOK {
+					return in, err
+				}
+				a.Status = http.StatusNoContent
+			}
+			unsure = unsure || err != nil || a.Status >= 500
+			return a, err
+		}, func(provetest.Answer) {
+			l.revoked("a password change", other.Field("refresh_token"))
+			kept, err := l.refreshed(mine.Field("refresh_token"))
+			if err != nil {
+				l.Fatal(err)
+			}
+			l.wantNext(mine.Field("refresh_token"), kept)
+			if in, err := patiently(func() (provetest.Answer, error) { return logIn(l.Context()) }); err != nil || in.Status != http.StatusOK {
+				l.Fatalf("a login with the new password: %v %s", err, in)
+			}
+		}
 }
 
 // banning has an operator disable the account of somebody who is logged in.
-func banning(unauthorized func(l *lab, what, token string)) func(l *lab) (attempt, verdict) {
-	return func(l *lab) (attempt, verdict) {
-		email := crand.Text() + "@example.com"
-		registered := must(l, l.http, http.StatusCreated, "POST", l.url+"/v1/users", map[string]string{"email": email, "password": goodPassword})
-		var user id.User
-		if err := user.UnmarshalText([]byte(registered.Field("id"))); err != nil {
-			l.Fatal(err)
-		}
-		credentials := map[string]string{"email": email, "password": goodPassword}
-		in := must(l, l.http, http.StatusOK, "POST", l.url+"/v1/login", credentials)
-		return func(ctx context.Context) (provetest.Answer, error) {
-				_, err := l.in.Engine.Accounts().Disable(ctx, user, audit.BySystem, "prove")
-				return provetest.Answer{Status: http.StatusNoContent}, err
-			}, func(provetest.Answer) {
-				unauthorized(l, "a ban", in.Field("refresh_token"))
-				must(l, l.http, http.StatusUnauthorized, "POST", l.url+"/v1/login", credentials)
-			}
+func banning(l *lab) (attempt, verdict) {
+	email := crand.Text() + "@example.com"
+	registered := must(l, l.http, http.StatusCreated, "POST", l.url+"/v1/users", map[string]string{"email": email, "password": goodPassword})
+	var user id.User
+	if err := user.UnmarshalText([]byte(registered.Field("id"))); err != nil {
+		l.Fatal(err)
 	}
+	credentials := map[string]string{"email": email, "password": goodPassword}
+	in := must(l, l.http, http.StatusOK, "POST", l.url+"/v1/login", credentials)
+	return func(ctx context.Context) (provetest.Answer, error) {
+			_, err := l.in.Engine.Accounts().Disable(ctx, user, audit.BySystem, "prove")
+			return provetest.Answer{Status: http.StatusNoContent}, err
+		}, func(provetest.Answer) {
+			l.revoked("a ban", in.Field("refresh_token"))
+			must(l, l.http, http.StatusUnauthorized, "POST", l.url+"/v1/login", credentials)
+		}
 }
 
 // rotatingKeys has an operator bring the standby forward. Whoever does not hear the answer

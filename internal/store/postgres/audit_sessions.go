@@ -124,19 +124,12 @@ const clockStep = 24 * time.Hour
 
 // auditSessions checks the session rows after the given id.
 func (db *DB) auditSessions(ctx context.Context, c *pgxpool.Conn, after [16]byte) (ch chunkOfAudit, err error) {
-	rows, err := c.Query(ctx, `-- name: audit_sessions.ids
-		SELECT id FROM sessions WHERE id > $1 ORDER BY id LIMIT $2`, after, auditStep)
-	if err != nil {
+	ch, err = nextChunk(ctx, c, `-- name: audit_sessions.ids
+		SELECT id FROM sessions WHERE id > $1 ORDER BY id LIMIT $2`, after)
+	if err != nil || ch.last == after {
 		return ch, err
 	}
-	seen := 0
-	ch.last = after
-	_, err = pgx.ForEachRow(rows, []any{&ch.last}, func() error { seen++; return nil })
-	ch.over = seen < auditStep
-	if err != nil || seen == 0 {
-		return ch, err
-	}
-	rows, err = c.Query(ctx, `-- name: audit_sessions.sessions
+	rows, err := c.Query(ctx, `-- name: audit_sessions.sessions
 		SELECT v.invariant, 'session ' || s.id, v.detail
 		FROM sessions s LEFT JOIN users u ON u.id = s.user_id
 			LEFT JOIN LATERAL (SELECT count(*) AS n, count(*) FILTER (WHERE f.ended_at IS NULL) AS living
@@ -162,8 +155,19 @@ func (db *DB) auditSessions(ctx context.Context, c *pgxpool.Conn, after [16]byte
 
 // auditUsers looks for users after the given id who were disabled.
 func (db *DB) auditUsers(ctx context.Context, c *pgxpool.Conn, after [16]byte) (ch chunkOfAudit, err error) {
-	rows, err := c.Query(ctx, `-- name: audit_sessions.users
-		SELECT id FROM users WHERE id > $1 ORDER BY id LIMIT $2`, after, auditStep)
+	ch, err = nextChunk(ctx, c, `-- name: audit_sessions.users
+		SELECT id FROM users WHERE id > $1 ORDER BY id LIMIT $2`, after)
+	if err != nil || ch.last == after {
+		return ch, err
+	}
+	ch.found, err = db.untold(ctx, c, toldOfUsers, after, ch.last)
+	return ch, err
+}
+
+// nextChunk finds where the chunk after the given id ends; that is after itself where no
+// row is left.
+func nextChunk(ctx context.Context, c *pgxpool.Conn, ids string, after [16]byte) (ch chunkOfAudit, err error) {
+	rows, err := c.Query(ctx, ids, after, auditStep)
 	if err != nil {
 		return ch, err
 	}
@@ -171,10 +175,6 @@ func (db *DB) auditUsers(ctx context.Context, c *pgxpool.Conn, after [16]byte) (
 	ch.last = after
 	_, err = pgx.ForEachRow(rows, []any{&ch.last}, func() error { seen++; return nil })
 	ch.over = seen < auditStep
-	if err != nil || seen == 0 {
-		return ch, err
-	}
-	ch.found, err = db.untold(ctx, c, toldOfUsers, after, ch.last)
 	return ch, err
 }
 

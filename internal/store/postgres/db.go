@@ -279,9 +279,15 @@ func (db *DB) mind(conn *pgxpool.Conn, err error) {
 	}
 	abandon(conn)
 	if code == readOnly {
-		db.main.Reset()
-		db.batch.Reset()
+		db.leave()
 	}
+}
+
+// leave has every connection made anew: after a failover they are with a server that
+// takes no writes any more.
+func (db *DB) leave() {
+	db.main.Reset()
+	db.batch.Reset()
 }
 
 // abandon closes a connection without waiting for anything. One that pgx has given up

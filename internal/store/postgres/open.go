@@ -239,8 +239,7 @@ func (db *DB) Ping(ctx context.Context) error {
 	err := db.main.QueryRow(ctx, `-- name: ping
 		SELECT current_setting('transaction_read_only')::boolean`).Scan(&readOnly)
 	if err == nil && readOnly {
-		db.main.Reset() // another server may take them by now: see mind
-		db.batch.Reset()
+		db.leave()
 		err = errors.New("it takes no writes: a standby, or set to be read only")
 	}
 	if err != nil {

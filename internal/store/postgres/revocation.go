@@ -75,11 +75,11 @@ func (s Revocations) number(ctx context.Context, limit int) error {
 		b.Queue(`-- name: revocation.hold_counter
 			SELECT newest FROM revocation_counter FOR UPDATE`)
 		b.Queue(`-- name: revocation.number
-		WITH numbered AS (
-			UPDATE revocations r SET seq = c.newest + w.n
-			FROM (SELECT id, row_number() OVER (ORDER BY id) AS n FROM revocations WHERE seq IS NULL ORDER BY id LIMIT $1) w, revocation_counter c
-			WHERE r.id = w.id RETURNING r.seq)
-		UPDATE revocation_counter SET newest = (SELECT max(seq) FROM numbered) WHERE EXISTS (SELECT FROM numbered)`, limit)
+			WITH numbered AS (
+				UPDATE revocations r SET seq = c.newest + w.n
+				FROM (SELECT id, row_number() OVER (ORDER BY id) AS n FROM revocations WHERE seq IS NULL ORDER BY id LIMIT $1) w, revocation_counter c
+				WHERE r.id = w.id RETURNING r.seq)
+			UPDATE revocation_counter SET newest = (SELECT max(seq) FROM numbered) WHERE EXISTS (SELECT FROM numbered)`, limit)
 	})
 }
 

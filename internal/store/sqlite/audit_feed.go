@@ -43,7 +43,6 @@ func untold(c *conn, who candidates, since, until time.Time) (list []end, err er
 		subject string
 	}
 	var ends []end
-	told := make(map[entry]time.Time) // until when
 	between := []any{since, until}
 	err = errors.Join(
 		c.each(`-- name: feed.ended_sessions
@@ -76,6 +75,7 @@ func untold(c *conn, who candidates, since, until time.Time) (list []end, err er
 	if err != nil || len(ends) == 0 {
 		return nil, err
 	}
+	told := make(map[entry]time.Time) // not_before
 	err = c.each(`-- name: feed.entries
 		SELECT kind, subject, max(not_before) FROM revocations GROUP BY kind, subject`, nil, func(r *row) {
 		told[entry{revocation.Kind(r.text()), r.text()}] = r.instant()
