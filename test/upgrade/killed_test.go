@@ -7,6 +7,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -174,6 +177,74 @@ func TestUpgrade_ourOwnMigrationsCompleteOnRerun(t *testing.T) {
 		must(t, n.Stop())
 		audited(t, n)
 	})
+	t.Run("sqlite", func(t *testing.T) {
+		if _, err := exec.LookPath("strace"); err != nil {
+			t.Skip("this test needs strace; scripts/ensure strace installs it")
+		}
+		b, ctx := binaries(t), t.Context()
+		n := newNode(t, "old", b.released, "")
+		must(t, n.Start(ctx))
+		storm := gather(t, 4, n.URL)
+		must(t, storm.AwaitAnswers(ctx, time.Now(), time.Minute))
+		must(t, visitOnce(n.URL))
+		must(t, n.Stop())
+
+		n.Binary = b.current
+		whole := len(migrate(t, n, "--plan").Pending)
+		const stride = 4 // every one of some eighty writes would take a minute
+		kills, done := 0, map[int]int{}
+		for nth := 1; ; nth += stride {
+			c := newNode(t, fmt.Sprintf("killed at write %d", nth), b.current, "")
+			must(t, os.CopyFS(c.Dir, os.DirFS(n.Dir)))
+			if !killedAtWrite(t, c, nth) {
+				break
+			}
+			kills++
+			pending := migrate(t, c, "--plan").Pending
+			done[whole-len(pending)]++
+			if again := migrate(t, c); !slices.Equal(again.Applied, pending) || len(again.Pending) != 0 {
+				t.Errorf("%s: the second run applied %v and left %v; want %v applied", c.Name, again.Applied, again.Pending, pending)
+			}
+			audited(t, c)
+		}
+		t.Logf("%d kills; after so many of %d migrations: %v", kills, whole, done)
+		// A write is counted by thread, and a migration of few writes may be passed over.
+		if whole != 5 || len(done) <= whole/2 {
+			t.Errorf("the kills came after %v of %d migrations; want some within most of five", done, whole)
+		}
+		// The clients go on where the killed one has been completed by `serve` itself.
+		if !killedAtWrite(t, n, 1+kills*stride/2) {
+			t.Error("the migration was not killed")
+		}
+		must(t, n.Start(ctx))
+		must(t, storm.AwaitAnswers(ctx, time.Now(), time.Minute))
+		storm.Stop()
+		if err := storm.Violations(); err != nil {
+			t.Error(err)
+		}
+		must(t, n.Stop())
+		audited(t, n)
+	})
+}
+
+// killedAtWrite runs the node's `migrate` until a thread of it writes to a file at a
+// place, as SQLite does, for the nth time, and says whether it came to that.
+func killedAtWrite(t *testing.T, n *rig.Node, nth int) bool {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=pwrite64",
+		"-e", fmt.Sprintf("inject=pwrite64:signal=KILL:when=%d", nth), n.Binary, "migrate")
+	cmd.Dir, cmd.Env = n.Dir, n.Environment()
+	out, err := cmd.CombinedOutput()
+	if strings.Contains(string(out), "Operation not permitted") {
+		t.Skipf("this test needs to watch system calls: %s", out)
+	}
+	if end := cmd.ProcessState.Sys().(syscall.WaitStatus); end.Signaled() && end.Signal() == syscall.SIGKILL {
+		return true // strace ends as whom it ran
+	}
+	if err != nil {
+		t.Fatalf("migrate under strace: %v\n%s", err, out)
+	}
+	return false
 }
 
 // start runs the node's `migrate` in the background.
