@@ -25,8 +25,15 @@ func (c *doctorCmd) Run(e *environment) error {
 		}
 		return e.print(map[string]bool{"ready": true}, func() [][]string { return [][]string{{"ready"}} })
 	}
-	x := app.ExamineConfig(e.config)
-	opened := c.examine(e, x)
+	x := &app.Examination{}
+	x.ExamineSettings(e.config)
+	wrong := x.Worst() == app.Grave
+	var opened error
+	if wrong {
+		x.ExamineSite(e.config)
+	} else {
+		opened = c.examine(e, x)
+	}
 	if err := e.print(x.Remarks, func() [][]string {
 		rows := [][]string{{"STATE", "CHECK", "SEEN", "EXPECTED", "HINT"}}
 		for _, r := range x.Remarks {
@@ -36,8 +43,11 @@ func (c *doctorCmd) Run(e *environment) error {
 	}); err != nil {
 		return err
 	}
-	if opened != nil {
+	switch {
+	case opened != nil:
 		return opened
+	case wrong:
+		return configError(errors.New("there are wrong settings above"))
 	}
 	if x.Worst() == app.Grave {
 		return fail(exitFailure, errors.New("there are errors above"), "")
@@ -45,12 +55,10 @@ func (c *doctorCmd) Run(e *environment) error {
 	return nil
 }
 
-// examine looks at the installation, if the settings let one be opened.
+// examine looks at the installation, and at its site: the issuer is in the database.
 func (c *doctorCmd) examine(e *environment, x *app.Examination) error {
-	if x.Worst() == app.Grave {
-		return nil
-	}
 	in, err := e.open(app.ToOperate)
+	x.ExamineSite(e.config)
 	if err != nil {
 		return fmt.Errorf("the installation cannot be opened: %w", err)
 	}

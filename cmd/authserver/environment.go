@@ -31,10 +31,69 @@ type environment struct {
 	sources *config.Sources
 	args    []string
 	json    bool
-	stdin   io.Reader
+	stdin   io.Reader // ends when the command is told to end
 	stdout  io.Writer
 	stderr  io.Writer
 	request string // names this run in the audit log
+
+	keyboard *os.File // standard input, if that is a terminal
+}
+
+// errInterrupted is what reading from standard input ends with when the command is told to.
+var errInterrupted = errors.New("interrupted while it waited for standard input")
+
+// whileWanted reads from r until ctx ends. What r is asked for then goes nowhere: the
+// process ends.
+type whileWanted struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+// Read implements io.Reader.
+func (w whileWanted) Read(p []byte) (n int, err error) {
+	theirs := make([]byte, len(p))
+	err = await(w.ctx, func() (err error) {
+		n, err := w.r.Read(theirs)
+		theirs = theirs[:n]
+		return err
+	})
+	if errors.Is(err, errInterrupted) {
+		return 0, err // theirs may still be written to
+	}
+	return copy(p, theirs), err
+}
+
+// await runs what waits for a person and stops waiting for it when ctx ends.
+func await(ctx context.Context, read func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- read() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return errInterrupted
+	}
+}
+
+// typed asks at the keyboard for something that is not shown.
+func (e *environment) typed(prompt string) (text []byte, err error) {
+	fd := int(e.keyboard.Fd())
+	before, err := term.GetState(fd)
+	if err != nil {
+		return nil, err
+	}
+	fmt.Fprint(e.stderr, prompt)
+	answer := make(chan []byte, 1)
+	err = await(e.ctx, func() error {
+		text, err := term.ReadPassword(fd)
+		answer <- text
+		return err
+	})
+	fmt.Fprintln(e.stderr)
+	if errors.Is(err, errInterrupted) {
+		return nil, errors.Join(err, term.Restore(fd, before)) // it was left without an echo
+	}
+	return <-answer, err
 }
 
 // open checks the settings and opens the installation; the caller closes its
@@ -49,7 +108,7 @@ func (e *environment) open(use app.Use) (*app.Installation, error) {
 	}
 	if use == app.ToFound && in.Founded {
 		e.say("made an installation with the issuer %s in %s", e.config.Issuer, in.Engine.Name())
-		for _, note := range in.Notes {
+		for _, note := range append(in.Notes, in.Warnings...) {
 			e.say("%s", note)
 		}
 	}
@@ -89,6 +148,9 @@ func (e *environment) checked() error {
 	lines := make([]string, len(problems))
 	for i, p := range problems {
 		lines[i] = p.Error()
+		if origin := e.sources.Origin(p.Setting); origin != "default" && origin != config.EnvName(p.Setting) {
+			lines[i] = origin + ": " + lines[i]
+		}
 	}
 	return configError(errors.New(strings.Join(lines, "\n       ")))
 }
@@ -164,13 +226,13 @@ func (e *environment) user(in *app.Installation, name string) (account.User, err
 // for one line. It never comes from the command line, where every other
 // process could read it.
 func (e *environment) password() (secret.Text, error) {
-	if f, ok := e.stdin.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		fmt.Fprint(e.stderr, "Password: ")
-		first, err := term.ReadPassword(int(f.Fd()))
-		fmt.Fprint(e.stderr, "\nAgain: ")
-		second, err2 := term.ReadPassword(int(f.Fd()))
-		fmt.Fprintln(e.stderr)
-		if err := errors.Join(err, err2); err != nil {
+	if e.keyboard != nil {
+		first, err := e.typed("Password: ")
+		if err != nil {
+			return secret.Text{}, err
+		}
+		second, err := e.typed("Again: ")
+		if err != nil {
 			return secret.Text{}, err
 		}
 		if string(first) != string(second) {
@@ -194,9 +256,9 @@ func (e *environment) password() (secret.Text, error) {
 func (e *environment) confirm(what, word, hint string) error {
 	fmt.Fprintf(e.stderr, "%s\nType %s to go on: ", what, word)
 	line, _ := bufio.NewReader(io.LimitReader(e.stdin, 4096)).ReadString('\n')
-	if strings.TrimSpace(line) != word {
+	if line = strings.TrimSpace(line); line != word {
 		fmt.Fprintln(e.stderr)
-		return fail(exitFailure, errors.New("nothing was done"), hint)
+		return fail(exitFailure, fmt.Errorf("nothing was done: %.80q was typed, and not %q", line, word), hint)
 	}
 	return nil
 }

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,7 +16,7 @@ import (
 )
 
 type explainCmd struct {
-	What string `arg:"" default:"-" help:"A request id, a session id or a refused refresh token; - reads it from standard input."`
+	What string `arg:"" default:"-" help:"A request id, a session id or a refused token; - reads it from standard input."`
 }
 
 // story is what explain found.
@@ -73,7 +76,7 @@ func (e *environment) viewFamily(f refresh.Family, now time.Time) familyView {
 }
 
 func (c *explainCmd) Run(e *environment) error {
-	what, err := e.readToken(c.What, "request id, session id or refresh token")
+	what, err := e.readToken(c.What, "request id, session id or token")
 	if err != nil {
 		return err
 	}
@@ -109,7 +112,14 @@ func (c *explainCmd) Run(e *environment) error {
 		}
 		filters = append(filters, audit.Filter{Family: t.Family(), Limit: 1000})
 	case strings.HasPrefix(what, "eyJ"):
-		return fail(exitUsage, errors.New("this is an access token, which leaves no trace here; explain takes a refresh token, a session id or a request id"), "authserver token verify, or token inspect for its session id (sid)")
+		if sid, err = sessionOf(what); err != nil {
+			return fail(exitNotFound, err, "authserver token inspect shows what is in it")
+		}
+		e.say("an access token leaves no trace itself: this is of the session %s that it names; authserver token verify says whether it is valid", sid)
+		if found, err = in.Engine.Sessions().Families(e.ctx, sid); err != nil {
+			return err
+		}
+		filters = append(filters, audit.Filter{Session: sid, Limit: 1000})
 	case sid.UnmarshalText([]byte(what)) == nil:
 		if found, err = in.Engine.Sessions().Families(e.ctx, sid); err != nil {
 			return err
@@ -128,11 +138,55 @@ func (c *explainCmd) Run(e *environment) error {
 	if err != nil {
 		return err
 	}
+	if len(found) == 0 { // a request that opened a session, or ended some
+		for _, sid := range sessionsOf(events) {
+			families, err := in.Engine.Sessions().Families(e.ctx, sid)
+			if err != nil {
+				return err
+			}
+			found = append(found, families...)
+		}
+	}
 	if len(found) == 0 && len(events) == 0 {
 		return fail(exitNotFound, fmt.Errorf("the database holds nothing about %s", short(what)),
 			"what changed nothing (a wrong password, a forged token, a second refusal) is in the server's log alone, under its request_id; what ended is kept for 7 days")
 	}
 	return e.tell(found, presented, events, ring.Now())
+}
+
+// sessionOf reads the session that an access token names, which nobody has verified.
+func sessionOf(jwt string) (sid id.Session, err error) {
+	parts := strings.Split(jwt, ".")
+	if len(parts) != 3 {
+		return sid, fmt.Errorf("not a signed JWT: %d parts separated by dots, want 3", len(parts))
+	}
+	var claims struct {
+		Session string `json:"sid"`
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err == nil {
+		err = json.Unmarshal(raw, &claims)
+	}
+	if err != nil {
+		return sid, fmt.Errorf("not a JWT: its payload: %w", err)
+	}
+	if err := sid.UnmarshalText([]byte(claims.Session)); err != nil {
+		return sid, fmt.Errorf("a JWT that names no session: its sid is %.60q", claims.Session)
+	}
+	return sid, nil
+}
+
+// sessionsOf returns the sessions that events are about, each once, but no more than a
+// person would read of.
+func sessionsOf(events []audit.Event) []id.Session {
+	const most = 10
+	var list []id.Session
+	for _, ev := range events {
+		if !ev.Session.IsZero() && !slices.Contains(list, ev.Session) && len(list) < most {
+			list = append(list, ev.Session)
+		}
+	}
+	return list
 }
 
 // short keeps a token out of an error message.

@@ -273,6 +273,7 @@ func (c *keysReset) Run(e *environment) error {
 	}
 	defer in.Engine.Close()
 	if err := e.confirm("Every signing key is given up and every session ends. Users stay. The issuer is "+e.config.Issuer+".", e.config.Issuer, ""); err != nil {
+		in.Forsake() // else the next start would take the key that was made for this
 		return err
 	}
 	reset, err := vault.ResetMasterKeyLost(e.ctx, e.by())

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+	"golang.org/x/term"
 
 	"example.com/authserver/internal/app"
 	"example.com/authserver/internal/config"
@@ -71,15 +72,19 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 	if err != nil {
 		return report(stderr, fmt.Errorf("command line: %w", err))
 	}
-	sources, err := config.ReadSources(configFile(args, environ), environ, config.Flags())
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	file := configFile(args, environ)
+	if !needsSettings(args) {
+		file, environ = "", nil
+	}
+	sources, err := config.ReadSources(file, environ, config.Flags())
 	if err != nil {
 		return report(stderr, configError(err))
 	}
 	if err := kong.Resolvers(sources).Apply(parser); err != nil {
 		return report(stderr, err)
-	}
-	if len(args) == 0 {
-		args = []string{"--help"}
 	}
 	parsed, err := parser.Parse(shieldKIDs(args))
 	if exited >= 0 {
@@ -90,12 +95,29 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 	}
 	e := &environment{
 		ctx: ctx, config: &c.Config, sources: sources, args: args, json: c.JSON,
-		stdin: stdin, stdout: stdout, stderr: stderr,
+		stdin: whileWanted{ctx, stdin}, stdout: stdout, stderr: stderr,
+	}
+	if f, ok := stdin.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		e.keyboard = f
 	}
 	for _, warning := range sources.Warnings() {
 		fmt.Fprintln(stderr, "warning:", warning)
 	}
 	return report(stderr, pointAt(parsed, parsed.Run(e)))
+}
+
+// needsSettings is false of a call for help or for the version: that has to come where the
+// settings are broken.
+func needsSettings(args []string) bool {
+	for i, arg := range args {
+		switch {
+		case arg == "--":
+			return true
+		case arg == "--help" || arg == "-h" || arg == "--version", i == 0 && arg == "version":
+			return false
+		}
+	}
+	return true
 }
 
 // configFile finds the configuration file before the flags are parsed, because

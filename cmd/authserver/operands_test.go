@@ -45,7 +45,7 @@ func TestRun_wrongCommandLines(t *testing.T) {
 		{"users", exitUsage, []string{"hint:  authserver users --help"}},
 		{"users show zed", exitUsage, []string{"hint:  authserver users show --help"}},
 		{"serv", exitUsage, []string{"hint:  authserver --help"}},
-		{"explain", exitUsage, []string{"no request id, session id or refresh token", "hint:  authserver explain --help"}},
+		{"explain", exitUsage, []string{"no request id, session id or token", "hint:  authserver explain --help"}},
 		{"token verify", exitUsage, []string{"no token", "hint:  authserver token verify --help"}},
 	} {
 		t.Run(c.args, func(t *testing.T) {

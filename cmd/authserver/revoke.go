@@ -83,7 +83,7 @@ func (e *environment) printRadius(b admin.Radius, ended int, dry bool) error {
 		"kid": b.KID, "purpose": b.Purpose, "algorithm": b.Algorithm, "number": b.Number, "state_before": b.State,
 		"tokens_until": instant(b.TokensUntil), "caches_for_seconds": int(b.CachesFor.Seconds()),
 		"caches_for_at_worst_seconds": int(b.CachesForAtWorst.Seconds()), "successor": b.Successor,
-		"successor_since": instant(b.SuccessorSince), "discards": b.Discards,
+		"successor_since": instant(b.SuccessorSince), "discards": slices.Concat([]string{}, b.Discards),
 		"sessions_living": b.Living, "sessions_ending": total(b.Ending), "sessions_ended": ended,
 		"held_by": b.Holders, "successor_held_by": b.SuccessorHolders, "warnings": b.Warnings, "dry_run": dry,
 	}

@@ -46,6 +46,9 @@ func (c *serveCmd) Run(e *environment) error {
 	for _, note := range in.Notes {
 		log.Info(note, "event", "start")
 	}
+	for _, warning := range in.Warnings {
+		log.Warn(warning, "event", "start")
+	}
 	server, err := app.New(e.ctx, in, log)
 	if err != nil {
 		return opening(err)

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -226,6 +228,21 @@ func (c *tokenInspect) Run(e *environment) error {
 		}
 	}
 	e.say("not verified: anybody can write this")
-	e.json = true
-	return e.print(map[string]any{"header": decoded[0], "payload": decoded[1]}, nil)
+	return e.print(map[string]any{"header": decoded[0], "payload": decoded[1]}, func() [][]string {
+		rows := [][]string{{"PART", "MEMBER", "VALUE"}}
+		for i, part := range []string{"header", "payload"} {
+			for _, name := range slices.Sorted(maps.Keys(decoded[i])) {
+				value, ok := decoded[i][name].(string)
+				if !ok {
+					raw, err := json.Marshal(decoded[i][name])
+					if err != nil {
+						raw = []byte(err.Error())
+					}
+					value = string(raw)
+				}
+				rows = append(rows, []string{part, name, value})
+			}
+		}
+		return rows
+	})
 }

@@ -59,9 +59,8 @@ func (x *Examination) Worst() string {
 	return worst
 }
 
-// ExamineConfig looks at the settings alone: issuer, cookies, CORS, proxies.
-func ExamineConfig(c *config.Config) *Examination {
-	x := &Examination{}
+// ExamineSettings looks at each setting alone.
+func (x *Examination) ExamineSettings(c *config.Config) {
 	problems := c.Check()
 	for _, p := range problems {
 		x.remark(Grave, p.Setting, p.Seen, p.Expected, p.Hint)
@@ -69,13 +68,17 @@ func ExamineConfig(c *config.Config) *Examination {
 	if len(problems) == 0 {
 		x.fine("settings", "every value is in its range")
 	}
+}
+
+// ExamineSite looks at what browsers and proxies make of the issuer: cookies, CORS,
+// addresses.
+func (x *Examination) ExamineSite(c *config.Config) {
 	issuer, err := url.Parse(c.Issuer)
 	if err != nil || issuer.Host == "" {
-		return x
+		return
 	}
 	x.cookies(c, issuer)
 	x.proxies(c, issuer)
-	return x
 }
 
 // cookies checks what the cookie transport needs: app and issuer on one site,

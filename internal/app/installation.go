@@ -31,8 +31,12 @@ type Installation struct {
 	Masters keys.MasterKeys
 	// Founded reports that this start made the installation.
 	Founded bool
-	// Notes are what an operator should read, in order.
+	// Notes are what an operator may want to know, in order.
 	Notes []string
+	// Warnings are what an operator has to do something about, in order.
+	Warnings []string
+
+	madeKey bool // this process wrote the file of the master key
 }
 
 // Mismatch is a dangerous or ambiguous start: what the configuration says does
@@ -167,15 +171,16 @@ func (in *Installation) identify(ctx context.Context, use Use) error {
 		}
 		in.Founded = facts == wanted
 	}
+	in.madeKey = made
 	if use != ToRescue && made && facts.MasterID != [8]byte(keys.IDOf(current)) {
 		// Another node founded the installation meanwhile, with another key.
-		in.unmakeMasterKey()
+		in.Forsake()
 		return in.missingMasterKey(facts)
 	}
 	if made {
 		in.note("made the master key %s", in.Config.MasterKeyPath())
 		if in.Engine.Name() != "sqlite" {
-			in.note("every other node and the next deployment need this file: copy %s, or set AUTHSERVER_MASTER_KEY_FILE", in.Config.MasterKeyPath())
+			in.warn("every other node and the next deployment need this file: copy %s, or set AUTHSERVER_MASTER_KEY_FILE", in.Config.MasterKeyPath())
 		}
 	}
 	if use != ToServe && in.Config.Issuer == config.DefaultIssuer {
@@ -191,7 +196,7 @@ func (in *Installation) identify(ctx context.Context, use Use) error {
 		return nil
 	}
 	if info, err := os.Stat(in.Config.MasterKeyPath()); err == nil && info.Mode().Perm()&0o077 != 0 {
-		in.note("others can read the master key %s (mode %04o): chmod 600 it", in.Config.MasterKeyPath(), info.Mode().Perm())
+		in.warn("others can read the master key %s (mode %04o): chmod 600 it", in.Config.MasterKeyPath(), info.Mode().Perm())
 	}
 	ring, err := in.Engine.Keys().ReadRing(ctx)
 	if err != nil {
@@ -202,6 +207,10 @@ func (in *Installation) identify(ctx context.Context, use Use) error {
 
 func (in *Installation) note(format string, args ...any) {
 	in.Notes = append(in.Notes, fmt.Sprintf(format, args...))
+}
+
+func (in *Installation) warn(format string, args ...any) {
+	in.Warnings = append(in.Warnings, fmt.Sprintf(format, args...))
 }
 
 // masterKey returns the configured master key, the one in the file, or, where

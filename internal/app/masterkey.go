@@ -72,8 +72,13 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// unmakeMasterKey removes the file this process has just made for nothing.
-func (in *Installation) unmakeMasterKey() { _ = os.Remove(in.Config.MasterKeyPath()) }
+// Forsake removes the file of a master key that this process has just made for nothing.
+func (in *Installation) Forsake() {
+	if in.madeKey {
+		_ = os.Remove(in.Config.MasterKeyPath())
+		in.madeKey = false
+	}
+}
 
 // GeneratePassword makes a password that nobody guesses: 160 bits in 32 letters
 // and digits.

@@ -210,14 +210,17 @@ func checkOrigin(origin string) (hint string, ok bool) {
 
 // secretShape describes a secret without telling it.
 func secretShape(s string) string {
-	if raw, err := hex.DecodeString(s); err == nil && len(raw) != 32 {
-		return fmt.Sprintf("hex of %d bytes", len(raw))
+	spelling := "hex"
+	raw, err := hex.DecodeString(s)
+	if err != nil {
+		spelling = "base64"
+		raw, err = base64.StdEncoding.DecodeString(s)
 	}
-	switch raw, err := base64.StdEncoding.DecodeString(s); {
-	case len(s) == 64 || err == nil && len(raw) == 32:
+	switch {
+	case err == nil && len(raw) == 32: // else it would have passed
 		return "32 bytes that are no secret: all of them the same"
 	case err == nil:
-		return fmt.Sprintf("base64 of %d bytes", len(raw))
+		return fmt.Sprintf("%s of %d bytes", spelling, len(raw))
 	}
 	return fmt.Sprintf("%d characters that are neither base64 nor hex", len(s))
 }

@@ -15,6 +15,7 @@ import (
 	"example.com/authserver/internal/account"
 	"example.com/authserver/internal/audit"
 	"example.com/authserver/internal/httpd"
+	"example.com/authserver/internal/httpd/contracttest"
 	"example.com/authserver/internal/keys"
 )
 
@@ -483,4 +484,66 @@ func TestVault_finishesWhatARevocationLeft(t *testing.T) {
 		}
 		h.do("GET", "/v1/me", nil, bearer(first.Access)).refused(401, "session_ended")
 	})
+}
+
+// Whatever there is to ask for is for administrators alone, and asking without being one
+// changes nothing.
+func TestAdmin_everyOperationIsForAdministrators(t *testing.T) {
+	h := onOne(t)
+	o := h.openOffice()
+	h.register("ada@example.com")
+	ada := h.login("ada@example.com")
+	logIn := fields{"email": "root@example.com", "password": goodWord, "audience": "admin"}
+	ended := into[tokens](h.post("/v1/login", logIn).is(200))
+	o.ask("DELETE", "/sessions/"+ended.Session, nil).is(204)
+	before := o.ask("GET", "/keys", nil).is(200)
+	kid := into[struct{ Keys []struct{ KID string } }](before).Keys[0].KID
+
+	contract, err := contracttest.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := 0
+	everything := func(who, token string, status int, code string) {
+		t.Helper()
+		for _, operation := range contract.Operations() {
+			method, path, _ := strings.Cut(operation, " ")
+			path, ours := strings.CutPrefix(path, "/admin/v1")
+			if !ours {
+				continue
+			}
+			asked++
+			subject := h.user("ada@example.com").ID.String()
+			if strings.HasPrefix(path, "/sessions/") {
+				subject = ada.Session
+			}
+			path = strings.NewReplacer("{id}", subject, "{role}", "admin", "{kid}", kid).Replace(path)
+			changes := []change{host("127.0.0.1:8081")}
+			if token != "" {
+				changes = append(changes, bearer(token))
+			}
+			a := h.send(h.ops, method, "/admin/v1"+path, nil, changes...)
+			if p := into[problem](a); a.StatusCode != status || p.Code != code {
+				t.Errorf("%s %s asked by %s: %d %s; want %d %s", method, path, who, a.StatusCode, p.Code, status, code)
+			}
+		}
+	}
+	everything("nobody", "", 401, "token_invalid")
+	everything("a user", ada.Access, 401, "token_invalid")
+	everything("an administrator with a token for everything else", h.login("root@example.com").Access, 401, "token_invalid")
+	everything("an administrator whose session has ended", ended.Access, 401, "session_ended")
+	h.setRole("root@example.com", false)
+	everything("somebody who was an administrator", o.token, 403, "forbidden")
+	h.setRole("root@example.com", true)
+	if asked < 5*15 {
+		t.Errorf("%d requests; want each of fifteen operations at least asked for by five", asked)
+	}
+
+	if u := h.user("ada@example.com"); !u.DisabledAt.IsZero() || len(u.Roles) > 0 {
+		t.Errorf("the account that they were about: %+v", u)
+	}
+	h.do("GET", "/v1/me", nil, bearer(ada.Access)).is(200)
+	if after := o.ask("GET", "/keys", nil).is(200); string(after.body) != string(before.body) {
+		t.Errorf("the keys before and after:\n%s\n%s", before.body, after.body)
+	}
 }

@@ -1,9 +1,17 @@
 package httpd_test
 
 import (
+	"encoding/base64"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
 	"testing"
 
 	"example.com/authserver/internal/httpd"
+	"example.com/authserver/internal/store/storetest"
 )
 
 // tightEdge lets one network make ten requests and then waits long.
@@ -45,4 +53,67 @@ func TestHints_areBounded(t *testing.T) {
 func (h *house) refreshFrom(c change) answer {
 	h.t.Helper()
 	return h.refresh("asrt_x", c)
+}
+
+// Whatever strangers call themselves, and however many they are, nothing of it is kept:
+// hosts, origins, addresses, agents, keys of tokens, forged tokens, idempotency keys, paths.
+func TestServer_keepsNoNames(t *testing.T) { // and not beside others: it looks at the heap
+	clock := storetest.NewClock()
+	h := build(t, clock, openSQLite(t, clock))
+	rooms := h.rooms
+	rooms.Log = slog.New(slog.DiscardHandler)
+	server, err := httpd.New(h.config, rooms)
+	if err != nil {
+		t.Fatal(err)
+	}
+	handler := server.Public()
+	h.register("ada@example.com")
+	genuine := h.login("ada@example.com")
+	_, signed, _ := strings.Cut(genuine.Access, ".")
+	ask := func(n int) {
+		head := base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, `{"alg":"ES256","typ":"at+jwt","kid":"kid %d"}`, n))
+		forged := genuine.Refresh[:40] + fmt.Sprintf("%037d", n)
+		for _, r := range []*http.Request{
+			httptest.NewRequest("GET", "/v1/me", nil),
+			httptest.NewRequest("POST", "/v1/refresh", strings.NewReader(`{"refresh_token":"`+forged+`"}`)),
+			httptest.NewRequest("GET", fmt.Sprintf("/path/%d", n), nil),
+		} {
+			r.Host = fmt.Sprintf("host%d.example.com", n)
+			if r.Method == "POST" {
+				r.Host = strings.TrimPrefix(issuer, "https://")
+			}
+			r.RemoteAddr = fmt.Sprintf("10.%d.%d.%d:1", n>>16&255, n>>8&255, n&255)
+			for name, value := range map[string]string{
+				"Authorization": "Bearer " + head + "." + signed, "Content-Type": "application/json", "Origin": fmt.Sprintf("https://origin%d.example.com", n),
+				"User-Agent": fmt.Sprintf("agent %d", n), "Idempotency-Key": fmt.Sprintf("a key of %020d", n), "Authserver-Install-Id": fmt.Sprintf("install %d", n),
+				"X-Forwarded-For": fmt.Sprintf("192.0.2.1, 10.1.%d.%d", n>>8&255, n&255), "X-Request-Id": fmt.Sprintf("request-%d", n), "Accept-Language": fmt.Sprintf("x-%d", n),
+			} {
+				r.Header.Set(name, value)
+			}
+			w := httptest.NewRecorder()
+			if handler.ServeHTTP(w, r); w.Code < 400 || w.Code >= 500 {
+				t.Fatalf("%s %s: %d %s", r.Method, r.URL, w.Code, w.Body)
+			}
+		}
+	}
+	heap := func() uint64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	const strangers = 10_000 // as many before it counts: what is kept in tables of a size fills them
+	for n := range strangers {
+		ask(n)
+	}
+	before := heap()
+	for n := range strangers {
+		ask(strangers + n)
+	}
+	grown := int64(heap()) - int64(before)
+	t.Logf("%d strangers: the heap grew by %d KiB", strangers, grown>>10)
+	if grown > strangers*50 { // a name takes more
+		t.Errorf("the heap grew by %d bytes, %d for each stranger", grown, grown/strangers)
+	}
 }

@@ -41,6 +41,33 @@ func (h *house) claims(token, audience string) *verify.Claims {
 	return c
 }
 
+// Whoever would be logged out at once is not logged in: the floor of a mass revocation is
+// ahead of a clock that was set back since.
+func TestLogin_belowTheFloorIsTrouble(t *testing.T) {
+	onEach(t, func(t *testing.T, h *house) {
+		h.register("ada@example.com")
+		if _, err := h.engine.Sessions().RaiseFloor(t.Context(), h.clock.Now().Add(time.Minute), "operator:test", "r"); err != nil {
+			t.Fatal(err)
+		}
+		credentials := fields{"email": "ada@example.com", "password": goodWord}
+		for _, transport := range []string{"body", "cookie"} {
+			credentials["transport"] = transport
+			a := h.post("/v1/login", credentials)
+			a.refused(503, "temporarily_unavailable")
+			if a.Header.Get("Retry-After") == "" || len(a.cookies()) > 0 {
+				t.Errorf("trouble without Retry-After, or with a cookie: %v", a.Header)
+			}
+			if e := h.event(a); !strings.Contains(fmt.Sprint(e["error"]), "is revoked") {
+				t.Errorf("the log says %v", e["error"])
+			}
+		}
+		h.advance(time.Minute)
+		credentials["transport"] = "body"
+		got := into[tokens](h.post("/v1/login", credentials).is(200))
+		h.refresh(got.Refresh).is(200)
+	})
+}
+
 func TestLogin_tokens(t *testing.T) {
 	onEach(t, func(t *testing.T, h *house) {
 		h.register("ada@example.com")

@@ -1,6 +1,6 @@
 -- +goose Up
 
-SET LOCAL lock_timeout = '500ms'; -- whoever waits for a table lock holds everybody up who comes later
+SELECT set_config('lock_timeout', COALESCE(NULLIF(current_setting('authserver.patience', true), ''), '500ms'), true); -- whoever waits for a table lock holds everybody up who comes later
 
 -- What ended before its time and could still be alive as an access token, for
 -- the revocation feed. A transaction that ends something adds its entry

@@ -1,6 +1,6 @@
 -- +goose Up
 
-SET LOCAL lock_timeout = '500ms'; -- whoever waits for a table lock holds everybody up who comes later
+SELECT set_config('lock_timeout', COALESCE(NULLIF(current_setting('authserver.patience', true), ''), '500ms'), true); -- whoever waits for a table lock holds everybody up who comes later
 
 -- The place of a session's tokens in the status lists, fixed at birth; NULL
 -- where they have none. Families repeat it, because a rotation reads no session.

@@ -2,7 +2,7 @@
 
 -- Users before families, as everywhere, and not for long: while this waits, so
 -- does everybody who comes after it. Whoever migrates tries again.
-SET LOCAL lock_timeout = '500ms';
+SELECT set_config('lock_timeout', COALESCE(NULLIF(current_setting('authserver.patience', true), ''), '500ms'), true);
 LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE;
 LOCK TABLE families IN ACCESS EXCLUSIVE MODE;
 

@@ -2,7 +2,7 @@
 
 -- Not for long: while this waits, so does everybody who comes after it. Whoever
 -- migrates tries again.
-SET LOCAL lock_timeout = '500ms';
+SELECT set_config('lock_timeout', COALESCE(NULLIF(current_setting('authserver.patience', true), ''), '500ms'), true);
 
 -- The sweep walks the table in the order in which its rows lie, and nothing else
 -- asks for an absolute end: each birth and each vacuum paid for an index that no

@@ -2,7 +2,7 @@
 
 -- Not for long: while this waits, so does everybody who comes after it. Whoever
 -- migrates tries again.
-SET LOCAL lock_timeout = '500ms';
+SELECT set_config('lock_timeout', COALESCE(NULLIF(current_setting('authserver.patience', true), ''), '500ms'), true);
 SET LOCAL statement_timeout = 0;
 
 -- 0.1 ends sessions, disables users and raises the floor without telling the
@@ -27,7 +27,7 @@ BEGIN
     DECLARE
         -- The next whole second; of a session 20 s more, see revocation.Settling.
         at timestamptz := date_trunc(''second'', clock_timestamp()) + interval ''1 second'' + TG_ARGV[1]::interval;
-        told jsonb := to_jsonb(NEW);
+        told jsonb := pg_catalog.to_jsonb(NEW); -- whoever may make functions here could make one for this row alone
     BEGIN
         -- An entry for everybody is enough for whoever has not used a session since.
         IF told ->> ''end_reason''::text IN (''floor'', ''root_key'') AND EXISTS (SELECT FROM server_state s WHERE s.tokens_from IS NOT NULL

@@ -36,22 +36,30 @@ var spellings = []string{
 // every door: the endpoints, the command line and package verify.
 func TestAttack_spellingsOfAlgAtEveryDoor(t *testing.T) {
 	h := onSQLite(t)
-	mine := h.person()
-	genuine, s := open(t, mine.Field("access_token")), h.signing()
+	mine, s := h.person(), h.signing()
+	administrator, _ := h.admin()
 	tries := 0
-	for _, alg := range spellings {
-		signed := s.sign(t, genuine, map[string]any{"alg": alg}, nil)
-		unsigned := signed[:strings.LastIndexByte(signed, '.')+1]
-		for _, raw := range []string{signed, unsigned, strings.TrimSuffix(unsigned, ".")} {
-			for _, d := range jwtDoors {
-				tries++
-				if d.shows(h, raw) {
-					t.Errorf("alg %q at %s: believed", alg, d.name)
+	show := func(access string, doors []door) {
+		genuine := open(t, access)
+		for _, alg := range spellings {
+			signed := s.sign(t, genuine, map[string]any{"alg": alg}, nil)
+			unsigned := signed[:strings.LastIndexByte(signed, '.')+1]
+			for _, raw := range []string{signed, unsigned, strings.TrimSuffix(unsigned, ".")} {
+				for _, d := range doors {
+					tries++
+					if d.shows(h, raw) {
+						t.Errorf("alg %q at %s: believed", alg, d.name)
+					}
 				}
 			}
 		}
 	}
-	t.Logf("%d spellings at %d doors: %d tries", len(spellings), len(jwtDoors), tries)
+	show(mine.Field("access_token"), jwtDoors)
+	show(administrator, []door{adminDoor})
+	if !adminDoor.shows(h, administrator) {
+		t.Errorf("the genuine token at %s after all that: refused", adminDoor.name)
+	}
+	t.Logf("%d spellings at %d doors: %d tries", len(spellings), len(jwtDoors)+1, tries)
 	if a := h.me(mine.Field("access_token")); a.Status != http.StatusOK {
 		t.Errorf("the genuine token after all that: %s", a)
 	}
@@ -95,10 +103,19 @@ func TestAttack_forgedTokensAtEveryDoor(t *testing.T) {
 					t.Fatalf("after %s the genuine token is refused", f.name)
 				}
 			}
+			administrator, _ := h.admin()
+			for _, f := range forgeries(t, h, administrator, evil.URL) {
+				if adminDoor.shows(h, f.token) {
+					t.Errorf("%s at %s: believed", f.name, adminDoor.name)
+				}
+				if !adminDoor.shows(h, administrator) {
+					t.Fatalf("after %s the genuine token is refused at %s", f.name, adminDoor.name)
+				}
+			}
 			if n := called.Load(); n > 0 {
 				t.Errorf("the address in a token's header was called %d times", n)
 			}
-			t.Logf("%d forgeries at %d doors", len(list), len(jwtDoors))
+			t.Logf("%d forgeries at %d doors", len(list), len(jwtDoors)+1)
 		})
 	}
 }

@@ -66,6 +66,12 @@ var localDoors = []door{
 	}},
 }
 
+// adminDoor is the admin API. It wants another audience, and the role: an ordinary token
+// says nothing about what it takes.
+var adminDoor = door{"the admin API", func(h *house, c string) bool {
+	return accepted(h.call(&node{URL: h.nodes[0].Ops}, "GET", "/admin/v1/users", nil, bearer(c)...))
+}}
+
 // feedDoor is a verifier that follows the revocation feed.
 var feedDoor = door{"a reader of the feed", func(h *house, c string) bool {
 	heard := make(chan verify.FeedState, 1)
@@ -147,6 +153,10 @@ func TestCrossUse_onlyTheDiagonalPasses(t *testing.T) {
 			return s.sign(t, genuine, map[string]any{"typ": typ}, claims)
 		}
 		const forAdmins = "access token for the admin API"
+		administrator, ordinary := h.admin()
+		if adminDoor.shows(h, ordinary) {
+			t.Error("an administrator's token for everything else at the admin API: believed")
+		}
 		believedBy := map[string]map[string]bool{}
 		tries, kinds := 0, 0
 		ends := func(names ...string) map[string]bool {
@@ -157,6 +167,7 @@ func TestCrossUse_onlyTheDiagonalPasses(t *testing.T) {
 			return m
 		}
 		believedBy["access token"] = ends("GET /v1/me", "GET /v1/sessions", "DELETE /v1/sessions/{id}", "POST /v1/me/password", verifyDoor, "authserver token verify")
+		believedBy[forAdmins] = ends(adminDoor.name)
 		believedBy["statement of the feed"] = ends(feedDoor.name)
 		believedBy["refresh token of a body"] = ends("POST /v1/refresh, body")
 		believedBy["refresh token of a cookie"] = ends("POST /v1/refresh, cookie")
@@ -177,13 +188,14 @@ func TestCrossUse_onlyTheDiagonalPasses(t *testing.T) {
 			{"introspection answer", kind("token-introspection+jwt", nil)},
 			{"access token of another issuer", kind("at+jwt", map[string]any{"iss": "https://other.example.com"})},
 			{"access token for another service", kind("at+jwt", map[string]any{"aud": "https://other.example.com"})},
-			{forAdmins, kind("at+jwt", map[string]any{"aud": issuer + "/admin"})},
+			{forAdmins, administrator},
+			{"access token for the admin API of somebody without the role", kind("at+jwt", map[string]any{"aud": issuer + "/admin"})},
 			{"session id", mine.Field("session_id")},
 			{"kid", s.kid},
 			{"password", goodPassword},
 		} {
 			kinds++
-			for _, d := range slices.Concat(bearerDoors[:4], localDoors, refreshDoors, []door{feedDoor}) {
+			for _, d := range slices.Concat(bearerDoors[:4], localDoors, refreshDoors, []door{adminDoor, feedDoor}) {
 				tries++
 				if got, want := d.shows(h, credential.text), believedBy[credential.name][d.name]; got != want {
 					t.Errorf("%s at %s: believed is %v, want %v", credential.name, d.name, got, want)
@@ -192,7 +204,7 @@ func TestCrossUse_onlyTheDiagonalPasses(t *testing.T) {
 			if !strings.Contains(credential.name, "refresh token of") && credential.text != access {
 				// What ends things is tried with strangers only: the sessions stand.
 				for _, d := range bearerDoors[4:] {
-					if credential.name == forAdmins && d.name == logoutDoor {
+					if strings.HasPrefix(credential.name, forAdmins) && d.name == logoutDoor {
 						continue // it ends its own session, see below
 					}
 					tries++

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"example.com/authserver/internal/refresh"
 )
@@ -25,7 +26,9 @@ func TestKnown_CVE_2026_1035_rotationRace(t *testing.T) {
 			var all sync.WaitGroup
 			answers := make([]answer, holders)
 			for i := range holders {
-				all.Go(func() { answers[i] = h.refresh(h.nodes[i%len(h.nodes)], text) })
+				all.Go(func() {
+					answers[i] = h.call(h.nodes[i%len(h.nodes)], "POST", "/v1/refresh", fields{"refresh_token": text})
+				})
 			}
 			all.Wait()
 			next := answers[0].Field("refresh_token")
@@ -65,15 +68,17 @@ func TestKnown_CVE_2026_9802_reuseIsNoticedAfterARestart(t *testing.T) {
 
 // Keycloak #50999 compared instants of whole seconds: what was used twice
 // within one looked unused. Here 50 rotations follow each other as fast as they
-// can, and every older token is noticed, whatever its place.
+// can, within a second or little more, and every older token is noticed, whatever its place.
 func TestKnown_Keycloak_50999_rotationsWithinOneSecond(t *testing.T) {
 	onEach(t, func(t *testing.T, h *house) {
 		uid := h.user()
-		for _, old := range []int{0, 1, 17, 33, 48} {
-			tokens := []string{h.born(uid, "first-party")}
+		fastest := time.Hour
+		for old := range 49 {
+			tokens, begun := []string{h.born(uid, "first-party")}, time.Now()
 			for range 50 {
 				tokens = append(tokens, h.rotate(h.nodes[0], tokens[len(tokens)-1]).Field("refresh_token"))
 			}
+			fastest = min(fastest, time.Since(begun))
 			if a := h.refresh(h.nodes[0], tokens[old]); !a.Is(http.StatusUnauthorized, "refresh_reused") {
 				t.Errorf("generation %d of 51: %s", old+1, a)
 			}
@@ -83,6 +88,7 @@ func TestKnown_Keycloak_50999_rotationsWithinOneSecond(t *testing.T) {
 				}
 			}
 		}
+		t.Logf("50 rotations took %s at best", fastest.Round(time.Millisecond))
 	})
 }
 
@@ -90,7 +96,7 @@ func TestKnown_Keycloak_50999_rotationsWithinOneSecond(t *testing.T) {
 // handed out tokens that lived. Here what begins after the answer to a logout
 // is refused, and what overlapped it is dead.
 func TestKnown_Keycloak_51312_refreshRacesLogout(t *testing.T) {
-	onEach(t, func(t *testing.T, h *house) {
+	race := func(t *testing.T, h *house) {
 		uid := h.user()
 		handedOut := 0
 		for range 12 {
@@ -99,12 +105,13 @@ func TestKnown_Keycloak_51312_refreshRacesLogout(t *testing.T) {
 			var mu sync.Mutex
 			var got []answer
 			var all sync.WaitGroup
-			for range 6 {
+			for holder := range 6 {
+				n := h.nodes[holder%len(h.nodes)]
 				all.Go(func() {
 					mine := text
 					for range 10 {
 						late := ended.Load()
-						a := h.refresh(h.nodes[0], mine)
+						a := h.refresh(n, mine)
 						if late && a.Status == http.StatusOK {
 							t.Errorf("a refresh that began after the logout: %s", a)
 						}
@@ -125,15 +132,14 @@ func TestKnown_Keycloak_51312_refreshRacesLogout(t *testing.T) {
 				ended.Store(true)
 			})
 			all.Wait()
-			for _, a := range got {
-				if late := h.refresh(h.nodes[0], a.Field("refresh_token")); late.Status != http.StatusUnauthorized {
+			handedOut += len(got)
+			for i, a := range got {
+				n := h.nodes[i%len(h.nodes)]
+				if late := h.refresh(n, a.Field("refresh_token")); late.Status != http.StatusUnauthorized {
 					t.Fatalf("a refresh token that was handed out around the logout: %s", late)
 				}
-			}
-			if len(got) > 0 {
-				handedOut += len(got)
-				if me := h.me(got[len(got)-1].Field("access_token")); !me.Is(http.StatusUnauthorized, "session_ended") {
-					t.Fatalf("the access token that was handed out around the logout: %s", me)
+				if me := h.call(n, "GET", "/v1/me", nil, bearer(a.Field("access_token"))...); !me.Is(http.StatusUnauthorized, "session_ended") {
+					t.Fatalf("an access token that was handed out around the logout: %s", me)
 				}
 			}
 		}
@@ -141,7 +147,9 @@ func TestKnown_Keycloak_51312_refreshRacesLogout(t *testing.T) {
 			t.Error("not one refresh overlapped a logout, so nothing was tested")
 		}
 		t.Logf("%d refreshes overlapped a logout, nothing of theirs lived on", handedOut)
-	})
+	}
+	t.Run("postgres", func(t *testing.T) { t.Parallel(); race(t, onPostgres(t, 2)) })
+	t.Run("sqlite", func(t *testing.T) { t.Parallel(); race(t, onSQLite(t)) })
 }
 
 // Keycloak #52666 kept the state of a rotation on an object that lived as long
@@ -169,10 +177,11 @@ func TestKnown_Keycloak_52666_theStateIsInTheRow(t *testing.T) {
 }
 
 // Hydra #3604: under contention some of the parallel refreshes got 500. Here a
-// head that many hold meets forged tokens, and then old tokens and a logout, too:
-// all that is ever said is 200, 204 or 401, and to the head alone 200.
+// head that many hold meets forged tokens, and then old tokens and a logout, too, on three
+// nodes: all that is ever said is 200, 204 or 401, and to the head alone 200. (An old token
+// may hear 503 of a node that has not run for seconds, which calls nobody a thief yet.)
 func TestKnown_Hydra_3604_contentionIsNoServerError(t *testing.T) {
-	onEach(t, func(t *testing.T, h *house) {
+	contend := func(t *testing.T, h *house) {
 		uid := h.user()
 		for round := range 4 {
 			first := h.born(uid, "first-party")
@@ -184,20 +193,18 @@ func TestKnown_Hydra_3604_contentionIsNoServerError(t *testing.T) {
 			var all sync.WaitGroup
 			for i := range 48 {
 				all.Go(func() {
-					var who string
-					var a answer
+					who, path, token := "head", "/v1/refresh", second
 					switch {
 					case i%8 == 1:
-						who, a = "forged", h.refresh(h.nodes[0], forged)
+						who, token = "forged", forged
 					case i%8 == 7:
-						who, a = "logout of a forged one", h.first("POST", "/v1/logout", fields{"refresh_token": forged})
+						who, path, token = "logout of a forged one", "/v1/logout", forged
 					case quarrel && i%8 == 2:
-						who, a = "old", h.refresh(h.nodes[0], first)
+						who, token = "old", first
 					case quarrel && i == 40:
-						who, a = "logout", h.first("POST", "/v1/logout", fields{"refresh_token": second})
-					default:
-						who, a = "head", h.refresh(h.nodes[0], second)
+						who, path = "logout", "/v1/logout"
 					}
+					a := h.call(h.nodes[i%len(h.nodes)], "POST", path, fields{"refresh_token": token})
 					mu.Lock()
 					statuses[fmt.Sprint(who, " ", a.Status)]++
 					mu.Unlock()
@@ -205,7 +212,7 @@ func TestKnown_Hydra_3604_contentionIsNoServerError(t *testing.T) {
 			}
 			all.Wait()
 			for what := range statuses {
-				if s := what[len(what)-3:]; s != "200" && s != "204" && s != "401" {
+				if s := what[len(what)-3:]; s != "200" && s != "204" && s != "401" && what != "old 503" {
 					t.Errorf("the answers were %v", statuses)
 				}
 			}
@@ -214,7 +221,9 @@ func TestKnown_Hydra_3604_contentionIsNoServerError(t *testing.T) {
 			}
 		}
 		h.audit()
-	})
+	}
+	t.Run("postgres", func(t *testing.T) { t.Parallel(); contend(t, onPostgres(t, 3)) })
+	t.Run("sqlite", func(t *testing.T) { t.Parallel(); contend(t, onSQLite(t)) })
 }
 
 // Zitadel let one client redeem the tokens of another. Here a token of another
@@ -310,6 +319,11 @@ func TestKnown_CVE_2026_27840_everyPrefixAndEveryBit(t *testing.T) {
 			if err != nil || !a.Is(http.StatusUnauthorized, "refresh_invalid") {
 				t.Errorf("%q: %s, %v", text, a, err)
 			}
+			// A logout answers 204 to everything; the genuine one lives on, below.
+			a, err = h.nodes[0].try(context.Background(), "POST", "/v1/logout", fields{"refresh_token": text})
+			if err != nil || a.Status != http.StatusNoContent {
+				t.Errorf("a logout with %q: %s, %v", text, a, err)
+			}
 		})
 	}
 	all.Wait()
@@ -333,7 +347,7 @@ func respelled(t *testing.T, genuine string) []string {
 // family. The first is the race above; this is the second: a reuse ends the
 // family with everything that was made from it, and nothing else.
 func TestKnown_Rauthy_1696_reuseEndsTheWholeFamily(t *testing.T) {
-	onEach(t, func(t *testing.T, h *house) {
+	steal := func(t *testing.T, h *house) {
 		email, _ := h.register()
 		stolen, other := h.logIn(email), h.logIn(email)
 		second := h.rotate(h.nodes[0], stolen.Field("refresh_token"))
@@ -342,16 +356,20 @@ func TestKnown_Rauthy_1696_reuseEndsTheWholeFamily(t *testing.T) {
 			t.Fatalf("reuse: %s", a)
 		}
 		for name, a := range map[string]answer{"first": stolen, "second": second, "third": third} {
-			if r := h.refresh(h.nodes[0], a.Field("refresh_token")); r.Status != http.StatusUnauthorized {
-				t.Errorf("the %s refresh token: %s", name, r)
-			}
-			if me := h.me(a.Field("access_token")); !me.Is(http.StatusUnauthorized, "session_ended") {
-				t.Errorf("the %s access token: %s", name, me)
+			for i, n := range h.nodes {
+				if r := h.refresh(n, a.Field("refresh_token")); r.Status != http.StatusUnauthorized {
+					t.Errorf("the %s refresh token at node %d: %s", name, i, r)
+				}
+				if me := h.call(n, "GET", "/v1/me", nil, bearer(a.Field("access_token"))...); !me.Is(http.StatusUnauthorized, "session_ended") {
+					t.Errorf("the %s access token at node %d: %s", name, i, me)
+				}
 			}
 		}
 		if me := h.me(other.Field("access_token")); me.Status != http.StatusOK {
 			t.Errorf("the other device: %s", me)
 		}
 		h.rotate(h.nodes[0], other.Field("refresh_token"))
-	})
+	}
+	t.Run("postgres", func(t *testing.T) { t.Parallel(); steal(t, onPostgres(t, 3)) })
+	t.Run("sqlite", func(t *testing.T) { t.Parallel(); steal(t, onSQLite(t)) })
 }

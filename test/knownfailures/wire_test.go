@@ -2,14 +2,19 @@ package knownfailures
 
 import (
 	"context"
+	"database/sql"
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 
@@ -19,8 +24,9 @@ import (
 )
 
 // fosite said "revoked" where the store had failed. Here each table is taken
-// away in turn while somebody logs out: the answer is 204 and the session is
-// dead, or 503 and nothing has changed; and no refresh is refused for it.
+// away in turn while somebody logs out, or each write to one fails: the answer is 204 and
+// the session is dead, or 503 and nothing has changed; and no refresh is refused for it.
+// test/prove has each statement fail (TestRevocation_whateverStatementFails).
 func TestKnown_CVE_2020_15223_aFailingStoreIsNoRevocation(t *testing.T) {
 	t.Run("postgres", func(t *testing.T) {
 		t.Parallel()
@@ -37,29 +43,13 @@ func TestKnown_CVE_2020_15223_aFailingStoreIsNoRevocation(t *testing.T) {
 				t.Fatalf("%s: %v", statement, err)
 			}
 		}
-		for _, table := range []string{"users", "sessions", "families", "audit_events", "server_state"} {
+		for _, table := range []string{"users", "sessions", "families", "audit_events", "server_state", "revocations"} {
 			mine, text := h.logIn(email), h.born(uid, "first-party")
 			run("ALTER TABLE " + table + " RENAME TO away")
 			out := h.first("POST", "/v1/logout", fields{"refresh_token": mine.Field("refresh_token")})
 			again := h.refresh(h.nodes[0], text)
 			run("ALTER TABLE away RENAME TO " + table)
-
-			switch out.Status {
-			case http.StatusNoContent:
-				if a := h.me(mine.Field("access_token")); !a.Is(http.StatusUnauthorized, "session_ended") {
-					t.Errorf("without %s the logout said 204, and the session is alive: %s", table, a)
-				}
-			case http.StatusServiceUnavailable:
-				if out.Header.Get("Retry-After") == "" {
-					t.Errorf("without %s: 503 without Retry-After", table)
-				}
-				if a := h.me(mine.Field("access_token")); a.Status != http.StatusOK {
-					t.Errorf("without %s the logout said 503, and then: %s", table, a)
-				}
-				h.rotate(h.nodes[0], mine.Field("refresh_token"))
-			default:
-				t.Errorf("without %s the logout said %s", table, out)
-			}
+			h.endedOrNot("without "+table, mine, out)
 			if again.Status != http.StatusOK && again.Status != http.StatusServiceUnavailable {
 				t.Errorf("without %s a refresh was told %s", table, again)
 			}
@@ -69,13 +59,71 @@ func TestKnown_CVE_2020_15223_aFailingStoreIsNoRevocation(t *testing.T) {
 		}
 		h.audit()
 	})
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		h := onSQLite(t)
+		email, _ := h.register()
+		files, err := filepath.Glob(filepath.Join(strings.TrimPrefix(h.settings[0], "DATA_DIR="), "*.db"))
+		if err != nil || len(files) != 1 {
+			t.Fatalf("%v, %v", files, err)
+		}
+		db, err := sql.Open("sqlite", files[0]+"?_pragma=busy_timeout(10000)")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		run := func(statement string) {
+			t.Helper()
+			if _, err := db.ExecContext(t.Context(), statement); err != nil {
+				t.Fatalf("%s: %v", statement, err)
+			}
+		}
+		failed := 0
+		for _, write := range []string{"UPDATE ON sessions", "UPDATE ON families", "INSERT ON revocations", "INSERT ON audit_events"} {
+			mine := h.logIn(email)
+			run("CREATE TRIGGER fails BEFORE " + write + " BEGIN SELECT RAISE(ABORT, 'by the test'); END")
+			out := h.first("POST", "/v1/logout", fields{"refresh_token": mine.Field("refresh_token")})
+			run("DROP TRIGGER fails")
+			if out.Status == http.StatusServiceUnavailable {
+				failed++
+			}
+			h.endedOrNot("where no "+write+" succeeds", mine, out)
+		}
+		if failed < 3 {
+			t.Errorf("%d of 4 writes failed a logout, so little was tested", failed)
+		}
+		h.audit()
+	})
+}
+
+// endedOrNot wants the session of mine dead where the logout said 204, and alive where it
+// said 503.
+func (h *house) endedOrNot(when string, mine, out answer) {
+	h.t.Helper()
+	me := h.me(mine.Field("access_token"))
+	switch out.Status {
+	case http.StatusNoContent:
+		if !me.Is(http.StatusUnauthorized, "session_ended") {
+			h.t.Errorf("%s the logout said 204, and the session is alive: %s", when, me)
+		}
+	case http.StatusServiceUnavailable:
+		if out.Header.Get("Retry-After") == "" {
+			h.t.Errorf("%s: 503 without Retry-After", when)
+		}
+		if me.Status != http.StatusOK {
+			h.t.Errorf("%s the logout said 503, and then: %s", when, me)
+		}
+		h.rotate(h.nodes[0], mine.Field("refresh_token"))
+	default:
+		h.t.Errorf("%s the logout said %s", when, out)
+	}
 }
 
 // Supabase and Zitadel built links from headers that anybody can send. Here the
 // only public URL is the configured one, whatever a request says.
 func TestKnown_GHSA_3529_5m8x_rpv3_hostFromHeaders(t *testing.T) {
 	for _, trusted := range []string{"", "TRUSTED_PROXIES=127.0.0.1"} {
-		settings := []string{"ISSUER=https://auth.example.com"}
+		settings := []string{"ISSUER=https://auth.example.com", "STATUS_LIST=on"}
 		if trusted != "" {
 			settings = append(settings, trusted)
 		}
@@ -102,6 +150,9 @@ func TestKnown_GHSA_3529_5m8x_rpv3_hostFromHeaders(t *testing.T) {
 		claims := open(t, login.Field("access_token")).claims
 		if claims["iss"] != "https://auth.example.com" || claims["aud"] != "https://auth.example.com" {
 			t.Errorf("the token says %v", claims)
+		}
+		if status := fmt.Sprint(claims["status"]); !strings.Contains(status, "uri:https://auth.example.com/") {
+			t.Errorf("the token's place in the status list is %s", status)
 		}
 	}
 }
@@ -170,7 +221,49 @@ func TestKnown_CVE_2026_33504_placesInListsAreValues(t *testing.T) {
 		if a := h.me(mine.Field("access_token")); a.Status != http.StatusOK {
 			t.Errorf("after all that: %s", a)
 		}
+		// The same over HTTP, where lists have places: for administrators.
+		administrator, _ := h.admin()
+		office, admin := &node{URL: h.nodes[0].Ops}, bearer(administrator)
+		for _, text := range append(injections, "\x00", "\xff", "a\x00b", "") {
+			place := url.QueryEscape(base64.RawURLEncoding.EncodeToString([]byte(text)))
+			for _, path := range []string{
+				"/users?after=" + place, "/users?after=" + url.QueryEscape(text), "/users?email=" + url.QueryEscape(text),
+				"/audit?before=" + url.QueryEscape(text), "/audit?request_id=" + url.QueryEscape(text), "/sessions?user=" + url.QueryEscape(text),
+			} {
+				a := h.call(office, "GET", "/admin/v1"+path, nil, admin...)
+				if a.Status != http.StatusOK && a.Status != http.StatusBadRequest {
+					t.Errorf("GET %s: %s", path, a)
+				}
+				var list struct {
+					Users []struct{ Email string }
+				}
+				if err := json.Unmarshal(a.Body, &list); err != nil {
+					t.Errorf("GET %s: %v", path, err)
+				}
+				for _, u := range list.Users {
+					behind := strings.HasPrefix(path, "/users?after="+place) && utf8.ValidString(text) && account.EmailKey(u.Email) <= account.EmailKey(text)
+					if behind || strings.HasPrefix(path, "/users?email=") {
+						t.Errorf("GET %s shows %s", path, u.Email)
+					}
+				}
+			}
+		}
 	})
+}
+
+// admin makes an administrator and returns an access token for the admin API, and one for
+// everything else.
+func (h *house) admin() (administrator, ordinary string) {
+	h.t.Helper()
+	email, uid := h.register()
+	if err := h.nodes[0].in.Engine.Accounts().SetRole(h.t.Context(), uid, account.RoleAdmin, true, "operator:test", "test"); err != nil {
+		h.t.Fatal(err)
+	}
+	a := h.first("POST", "/v1/login", fields{"email": email, "password": goodPassword, "audience": "admin"})
+	if a.Status != http.StatusOK {
+		h.t.Fatalf("log in: %s", a)
+	}
+	return a.Field("access_token"), h.logIn(email).Field("access_token")
 }
 
 // nhost sent the refresh token in a URL, from where it gets into logs, histories

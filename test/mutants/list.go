@@ -161,6 +161,12 @@ var mutants = []mutant{
 		"./test/prove", "TestHistories_areLinearizable/postgres/whole_network",
 	},
 	{
+		"a batch is acknowledged by its rows, before it is committed", "internal/store/postgres/batch.go",
+		"\tif _, err := result.Close(); err != nil {\n\t\treturn err\n\t}\n\treturn read\n}\n\n// flyPooled",
+		"\t_, _ = result.Close()\n\treturn read\n}\n\n// flyPooled",
+		"./test/prove", "TestCommit_thatFailsIsNotAcknowledged",
+	},
+	{
 		"a commit with a warning is acknowledged", "internal/store/postgres/db.go",
 		"\tif message, ok := c.CustomData()[warningKey]; ok {", "\tif message, ok := c.CustomData()[warningKey]; ok && message == nil {",
 		"./internal/store/postgres", "TestRotateBatch_aWarningMeansUnknown",

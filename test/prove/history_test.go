@@ -85,6 +85,9 @@ func (s *story) record(client int, in input, out output) {
 // false.
 func (s *story) ask(ctx context.Context, n *node, method, path string, body map[string]string, header ...string) (a provetest.Answer, out output, ok bool) {
 	a, err := provetest.Send(ctx, s.http, method, n.url+path, body, header...)
+	if err == nil && a.Status >= 500 && (a.Status != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" || a.Header.Get("Set-Cookie") != "") {
+		s.t.Errorf("%s %s: %v %s; want trouble told as 503 with Retry-After and without a cookie", method, path, a.Header, a)
+	}
 	switch {
 	case err != nil || a.Status >= 500:
 		return a, output{unknown: true}, true

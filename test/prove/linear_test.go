@@ -91,7 +91,7 @@ func (s setting) prove(t *testing.T) {
 	histories, strictly, operations, unknown := 0, 0, 0, 0
 	said := map[string]int{} // what refreshes were answered, by code
 	for round := range roundsAtOne * provetest.Effort(t) {
-		stories := make([]*story, usersAtOnce)
+		stories, complaints := make([]*story, usersAtOnce), s.complaints()
 		var all sync.WaitGroup
 		for i := range stories {
 			all.Go(func() { stories[i] = tell(t, s.nodes, client, apis, fmt.Sprintf("u%d-%d@example.com", round, i)) })
@@ -128,7 +128,8 @@ func (s setting) prove(t *testing.T) {
 				}
 			}
 			rules := s.rules
-			rules.outages = rules.outages || s.complaints() > 0
+			// Everybody of this round came after what was complained of before.
+			rules.outages = rules.outages || s.complaints() > complaints
 			if !rules.outages {
 				strictly++
 			}
@@ -142,6 +143,9 @@ func (s setting) prove(t *testing.T) {
 	provetest.Figure(t, "histories checked", histories)
 	provetest.Figure(t, "operations in them", operations)
 	provetest.Figure(t, "operations without an answer", unknown)
+	if s.faults == 0 && strictly < histories/2 {
+		t.Errorf("%d of %d histories were free of outages, though nothing was broken; want half of them at least", strictly, histories)
+	}
 	// Where nothing is known every order agrees with the rule, and where nobody is
 	// refused the rule is hardly asked.
 	if unknown > operations/2 {

@@ -57,6 +57,7 @@ func (r *refreshing) next(l *lab) (attempt, verdict) {
 	return try, func(a provetest.Answer) {
 		l.Helper()
 		l.wantNext(token, a)
+		l.wantStored(a)
 		// The answer once more: there is one successor and it is remembered.
 		if again, err := patiently(func() (provetest.Answer, error) { return try(l.Context()) }); err != nil || again.Field("refresh_token") != a.Field("refresh_token") {
 			l.Fatalf("the same token with the same key again: %v %s; want %s", err, again, a)
@@ -94,6 +95,16 @@ func (l *lab) wantNext(token string, a provetest.Answer) {
 	}
 	if g, err := provetest.Generation(a.Field("refresh_token")); err != nil || g != held+1 {
 		l.Fatalf("generation %d was answered with %d, %v; want exactly the next", held, g, err)
+	}
+}
+
+// wantStored wants the token of a to be the head of its family. To ask the server would not
+// tell: it makes up for a rotation that was acknowledged and lost, and answers the same.
+func (l *lab) wantStored(a provetest.Answer) {
+	l.Helper()
+	token := a.Field("refresh_token")
+	if g, err := provetest.Generation(token); err != nil || l.family(token).Generation != g {
+		l.Fatalf("generation %d, %v, was handed out; the database is at %d", g, err, l.family(token).Generation)
 	}
 }
 

@@ -3,6 +3,7 @@ package prove
 import (
 	"context"
 	crand "crypto/rand"
+	"fmt"
 	"net/http"
 	"sync"
 	"testing"
@@ -113,10 +114,12 @@ func (l *lab) logOut(ctx context.Context, token string) error {
 		attempt, cancel := context.WithTimeout(ctx, 5*time.Second)
 		a, err := provetest.Send(attempt, l.http, "POST", l.url+"/v1/logout", map[string]string{"refresh_token": token})
 		cancel()
-		if err == nil && a.Status == http.StatusNoContent {
+		switch {
+		case err == nil && a.Status == http.StatusNoContent:
 			return nil
-		}
-		if ctx.Err() != nil {
+		case err == nil && a.Status != http.StatusServiceUnavailable:
+			return fmt.Errorf("logout: %s", a)
+		case ctx.Err() != nil:
 			return ctx.Err()
 		}
 	}
@@ -245,11 +248,15 @@ func (l *lab) family(token string) *refresh.Family {
 	if err != nil {
 		l.Fatal(err)
 	}
-	f, _, err := l.in.Engine.Families().Family(l.Context(), parsed.Family())
-	if err != nil || f == nil {
-		l.Fatalf("%v %v", f, err)
+	for deadline := time.Now().Add(time.Minute); ; <-time.After(10 * time.Millisecond) {
+		f, _, err := l.in.Engine.Families().Family(l.Context(), parsed.Family())
+		switch {
+		case err == nil && f != nil:
+			return f
+		case err == nil || time.Now().After(deadline): // a connection may have been cut before
+			l.Fatalf("%v %v", f, err)
+		}
 	}
-	return f
 }
 
 func await(t testing.TB, what string, done func() bool) {

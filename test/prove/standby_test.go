@@ -75,3 +75,61 @@ func TestCommit_thatMayBeOnOneServerAloneIsNotAcknowledged(t *testing.T) {
 		auditAll(t, l.in.Engine)
 	})
 }
+
+// What the database refuses at the very end, after its rows went out, is not acknowledged
+// either. A server that answered from the rows would be found out by nobody who asks it: it
+// makes up for a token that is newer than the database.
+func TestCommit_thatFailsIsNotAcknowledged(t *testing.T) {
+	t.Run("postgres", func(t *testing.T) {
+		l := newLab(t, database(t))
+		token := person(t, l.http, l.url, crand.Text()+"@example.com").Field("refresh_token")
+		if a, err := l.refreshed(token); err != nil || a.Status != http.StatusOK {
+			t.Fatalf("%v %s", err, a)
+		} else {
+			token = a.Field("refresh_token")
+		}
+		for _, c := range []struct {
+			name string
+			fits func(faultproxy.Message) bool
+			path func() faultproxy.Script
+		}{
+			{"in a batch", at(faultproxy.ToServer, 'S', batch), func() faultproxy.Script { return nil }},
+			{"alone", faultproxy.Message.Commits, refusedTwice},
+		} {
+			for _, code := range []string{"40001", "25006", "53100"} {
+				fails, met := once(c.fits, faultproxy.Fail(code))
+				before := c.path()
+				l.proxy.Arm(func(m faultproxy.Message) faultproxy.Act {
+					if before != nil {
+						if act := before(m); act != (faultproxy.Act{}) {
+							return act
+						}
+					}
+					return fails(m)
+				})
+				key := crand.Text()
+				a, err := l.refresh(t.Context(), token, key)
+				l.proxy.Arm(nil)
+				select {
+				case <-met:
+				default:
+					t.Errorf("%s, %s: no such message", c.name, code)
+				}
+				switch {
+				case err == nil && a.Status == http.StatusOK: // it was tried again
+					l.wantStored(a)
+				case err != nil || a.Status != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "":
+					t.Errorf("%s, %s: %v %s; want 200, or 503 with Retry-After", c.name, code, err, a)
+				}
+				again, err := patiently(func() (provetest.Answer, error) { return l.refresh(t.Context(), token, key) })
+				if err != nil {
+					t.Fatal(err)
+				}
+				l.wantNext(token, again)
+				l.wantStored(again)
+				token = again.Field("refresh_token")
+			}
+		}
+		auditAll(t, l.in.Engine)
+	})
+}

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"example.com/authserver/internal/store/storetest"
+	"example.com/authserver/test/pgcluster"
 	"example.com/authserver/test/rig"
 )
 
@@ -256,4 +257,55 @@ func start(t *testing.T, n *rig.Node) *rig.Process {
 	must(t, err)
 	t.Cleanup(p.Kill)
 	return p
+}
+
+// An automatic vacuum that goes through a large table is in the way of a migration.
+// PostgreSQL sends it away, but to none who waits for less than deadlock_timeout.
+func TestUpgrade_sendsAnAutomaticVacuumAway(t *testing.T) {
+	t.Parallel()
+	t.Run("postgres", func(t *testing.T) {
+		pg := pgcluster.New(t)
+		b, ctx := binaries(t), t.Context()
+		old := newNode(t, "old", b.released, pg.URL())
+		must(t, old.Start(ctx))
+		storm := gather(t, 4, old.URL)
+		must(t, storm.AwaitAnswers(ctx, time.Now(), time.Minute))
+		conn, err := pgx.Connect(ctx, pg.URL())
+		must(t, err)
+		defer conn.Close(context.WithoutCancel(ctx))
+		for _, statement := range []string{
+			`ALTER SYSTEM SET autovacuum_naptime = '1s'`,
+			`SELECT pg_reload_conf()`,
+			`INSERT INTO users (id, email, email_key, created_at)
+				SELECT gen_random_uuid(), 'u' || n || '@example.org', 'u' || n || '@example.org', now() FROM generate_series(1, 50000) n`,
+			`UPDATE users SET email = upper(email) WHERE email LIKE '%.org'`,
+			// A page and a tenth of a second: longer than any migration waits.
+			`ALTER TABLE users SET (autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1, autovacuum_vacuum_scale_factor = 0)`,
+		} {
+			_, err := conn.Exec(ctx, statement)
+			must(t, err)
+		}
+		vacuums := func() (n int) {
+			must(t, conn.QueryRow(ctx, `SELECT count(*) FROM pg_stat_progress_vacuum WHERE relid = 'users'::regclass`).Scan(&n))
+			return n
+		}
+		must(t, rig.Poll(ctx, time.Minute, func() error {
+			if vacuums() == 0 {
+				return errors.New("no automatic vacuum of users has begun")
+			}
+			return nil
+		}))
+		begun := time.Now()
+		m := migrate(t, newNode(t, "migrator", b.current, pg.URL()))
+		took := time.Since(begun)
+		if len(m.Pending) > 0 || took > 2*time.Minute {
+			t.Errorf("the migration took %s and left %v", took, m.Pending)
+		}
+		storm.Stop()
+		if err := storm.Violations(); err != nil || storm.Tally().Retries > 0 {
+			t.Errorf("%d refreshes failed: %v; want none", storm.Tally().Retries, err)
+		}
+		t.Logf("behind an automatic vacuum it took %s", took.Round(100*time.Millisecond))
+		audited(t, newNode(t, "auditor", b.current, pg.URL()))
+	})
 }

@@ -150,6 +150,10 @@ func audited(t *testing.T, n *rig.Node) {
 	if err != nil || violations > 0 {
 		t.Errorf("audit sessions: %d violations, %v\n%s", violations, err, text)
 	}
+	lost, err := n.Run(context.WithoutCancel(t.Context()), "audit", "list", "--kind", "refresh.ahead_of_store", "--json")
+	if err != nil || string(bytes.TrimSpace(lost)) != "[]" {
+		t.Errorf("acknowledged rotations were lost: %v\n%s", err, lost)
+	}
 }
 
 // visit has somebody log in, look at the account, refresh and log out, over and

@@ -17,11 +17,11 @@ import (
 func queryOf(r *http.Request, names ...string) (url.Values, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return nil, fault.New(fault.InvalidRequest, "The query is malformed.")
+		return nil, fault.New(fault.InvalidRequest, "The query is malformed: want name=value pairs, joined by & and percent-encoded.")
 	}
 	for name, values := range query {
 		if !slices.Contains(names, name) {
-			return nil, fault.New(fault.InvalidRequest, "The query has an unknown parameter; want some of %s.", strings.Join(names, ", "))
+			return nil, fault.New(fault.InvalidRequest, "The query has the unknown parameter %.40q; want some of %s.", name, strings.Join(names, ", "))
 		}
 		if len(values) != 1 {
 			return nil, fault.New(fault.InvalidRequest, "The query has the parameter %q twice.", name)
@@ -37,7 +37,7 @@ func limitOf(query url.Values, otherwise, most int) (int, error) {
 	}
 	n, err := strconv.Atoi(query.Get("limit"))
 	if err != nil || n < 1 || n > most {
-		return 0, fault.New(fault.InvalidRequest, "The parameter \"limit\" is not a number from 1 to %d.", most)
+		return 0, fault.New(fault.InvalidRequest, "The parameter \"limit\" is %.40q; want a number from 1 to %d.", query.Get("limit"), most)
 	}
 	return n, nil
 }
@@ -51,7 +51,7 @@ func flagOf(query url.Values, name string) (bool, error) {
 		return false, nil
 	}
 	if query.Has(name) {
-		return false, fault.New(fault.InvalidRequest, "The parameter %q is neither true nor false.", name)
+		return false, fault.New(fault.InvalidRequest, "The parameter %q is %.40q; want true or false.", name, query.Get(name))
 	}
 	return false, nil
 }
@@ -60,7 +60,7 @@ func flagOf(query url.Values, name string) (bool, error) {
 func idIn[K any](query url.Values, name string, none id.Of[K]) (id.Of[K], error) {
 	i := none
 	if query.Has(name) && i.UnmarshalText([]byte(query.Get(name))) != nil {
-		return none, fault.New(fault.InvalidRequest, "The parameter %q is no id.", name)
+		return none, fault.New(fault.InvalidRequest, "The parameter %q is %.40q; want an id like 00000000-0000-4000-8000-000000000000.", name, query.Get(name))
 	}
 	return i, nil
 }
@@ -72,7 +72,7 @@ func instantOf(name, text string) (time.Time, error) {
 	}
 	at, err := time.Parse(time.RFC3339Nano, text)
 	if err != nil || at.IsZero() {
-		return time.Time{}, fault.New(fault.InvalidRequest, "%q is no instant like 2026-11-26T12:00:00.000Z.", name)
+		return time.Time{}, fault.New(fault.InvalidRequest, "%q is %.40q; want an instant like 2026-11-26T12:00:00.000Z.", name, text)
 	}
 	return at, nil
 }

@@ -45,7 +45,7 @@ func (d *Door) userIn(r *http.Request, more ...string) (uid id.User, ended bool,
 		return uid, false, err
 	}
 	if uid.UnmarshalText([]byte(query.Get("user"))) != nil {
-		return uid, false, fault.New(fault.InvalidRequest, "The parameter \"user\" is missing or no id.")
+		return uid, false, fault.New(fault.InvalidRequest, "The parameter \"user\" is %.40q; want the id of an account, like 00000000-0000-4000-8000-000000000000.", query.Get("user"))
 	}
 	if ended, err = flagOf(query, "ended"); err != nil {
 		return uid, false, err

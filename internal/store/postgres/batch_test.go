@@ -251,7 +251,63 @@ func TestRotateBatch_aReadOnlyServerIsTrouble(t *testing.T) {
 // The server grants one connection, and the ordinary pool has it: it is lent to the batches.
 func TestRotateBatch_whereNoConnectionIsGranted(t *testing.T) {
 	b := newBench(t, 1)
-	role := "refused_" + strings.ToLower(rand.Text())
+	role, db := b.oneConnection()
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		// Until the ordinary pool is the faster one, and the other has thrown away what it had.
+		err := db.Ping(t.Context())
+		if err == nil {
+			var out []*refresh.Outcome
+			if out, err = db.Families().RotateBatch(t.Context(), []refresh.Call{present(b.families[0], b.generation(b.families[0]))}); err == nil {
+				if out[0] == nil || out[0].Verdict != refresh.Rotated {
+					t.Errorf("%+v; want it rotated", out[0])
+				}
+				break
+			}
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("a batch where the ordinary pool has the one connection: %v", err)
+		}
+		b.exec(`SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE usename = '` + role + `'`)
+	}
+}
+
+// Where the batches have the only connection that is granted, the keys are read all the
+// same: a node that cannot read them signs nothing.
+func TestRead_whereTheBatchesHaveTheOnlyConnection(t *testing.T) {
+	b := newBench(t, 1)
+	role, db := b.oneConnection()
+	rotate := func() error {
+		_, err := db.Families().RotateBatch(t.Context(), []refresh.Call{present(b.families[0], b.generation(b.families[0]))})
+		return err
+	}
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		b.exec(`SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE usename = '` + role + `'`)
+		if rotate() == nil && db.HeldByBatches() == 1 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the batches never had the one connection")
+		}
+	}
+	for deadline := time.Now().Add(5 * time.Second); ; <-time.After(50 * time.Millisecond) {
+		_, err := db.Keys().ReadRing(t.Context())
+		if err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the keys where a batch has the one connection: %v", err)
+		}
+	}
+	if err := rotate(); err != nil {
+		t.Errorf("a batch afterwards: %v", err)
+	}
+}
+
+// oneConnection opens the database as a role that is granted one connection.
+func (b *bench) oneConnection() (role string, db *postgres.DB) {
+	t := b.T
+	t.Helper()
+	role = "refused_" + strings.ToLower(rand.Text())
 	b.exec(`CREATE ROLE ` + role + ` LOGIN PASSWORD 'a password'`)
 	t.Cleanup(func() {
 		ctx := context.Background()
@@ -272,24 +328,9 @@ func TestRotateBatch_whereNoConnectionIsGranted(t *testing.T) {
 		t.Fatal(err)
 	}
 	u.User = url.UserPassword(role, "a password")
-	db := open(t, postgres.Options{URL: secret.NewText(u.String()), MaxConns: 12})
+	db = open(t, postgres.Options{URL: secret.NewText(u.String()), MaxConns: 12})
 	b.exec(`ALTER ROLE ` + role + ` CONNECTION LIMIT 1`)
-	for deadline := time.Now().Add(20 * time.Second); ; {
-		// Until the ordinary pool is the faster one, and the other has thrown away what it had.
-		if err = db.Ping(t.Context()); err == nil {
-			var out []*refresh.Outcome
-			if out, err = db.Families().RotateBatch(t.Context(), []refresh.Call{present(b.families[0], b.generation(b.families[0]))}); err == nil {
-				if out[0] == nil || out[0].Verdict != refresh.Rotated {
-					t.Errorf("%+v; want it rotated", out[0])
-				}
-				break
-			}
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("a batch where the ordinary pool has the one connection: %v", err)
-		}
-		b.exec(`SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE usename = '` + role + `'`)
-	}
+	return role, db
 }
 
 func TestRotateBatch_isGivenUpButNeverCancelled(t *testing.T) {

@@ -129,7 +129,7 @@ func BenchmarkSweep(b *testing.B) {
 	policy := refresh.Policy{IdleTTL: 720 * time.Hour}
 	before := time.Now().Add(-7 * 24 * time.Hour)
 	place := refresh.Edge
-	for _, size := range []int{10, 25, 100, 400} {
+	for _, size := range []int{5, 10, 25, 100, 400} {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
 			var start string
 			if err := admin.QueryRow(b.Context(), "SELECT pg_current_wal_insert_lsn()::text").Scan(&start); err != nil {

@@ -46,7 +46,7 @@ func (db *DB) read(ctx context.Context, name string, act func(ctx context.Contex
 }
 
 func (db *DB) readWithin(ctx context.Context, name string, bound time.Duration, act func(ctx context.Context, c *pgxpool.Conn) error) error {
-	conn, err := db.main.Acquire(ctx)
+	conn, err := db.acquire(ctx)
 	if err != nil {
 		return fmt.Errorf("%s: get a database connection: %w", name, err)
 	}
@@ -58,6 +58,18 @@ func (db *DB) readWithin(ctx context.Context, name string, bound time.Duration, 
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil
+}
+
+// acquire takes a connection for an ordinary statement. Where the server grants no more of
+// them and the batches have all that there are, these give theirs up: they can fly over one
+// that is lent, while without any nobody could read the keys and this node would sign nothing.
+func (db *DB) acquire(ctx context.Context) (*pgxpool.Conn, error) {
+	conn, err := db.main.Acquire(ctx)
+	if codeOf(err) != tooManyConns || db.main.Stat().TotalConns() > 0 || db.batch.Stat().TotalConns() == 0 {
+		return conn, err
+	}
+	db.batch.Reset()
+	return db.main.Acquire(ctx) // it may be too early for that: whoever asks tries again
 }
 
 // scan is read for what goes through a whole table. Nobody waits for it when ctx ends,
@@ -157,7 +169,7 @@ func (db *DB) transactOnce(ctx context.Context, lockWait time.Duration, t transa
 // committing runs what commits on a connection, for patience at most, and takes a warning
 // of the server for an unknown end. ctx bounds the wait for the connection alone.
 func (db *DB) committing(ctx context.Context, act func(ctx context.Context, conn *pgxpool.Conn) error) error {
-	conn, err := db.main.Acquire(ctx)
+	conn, err := db.acquire(ctx)
 	if err != nil {
 		return fmt.Errorf("get a database connection: %w", err)
 	}

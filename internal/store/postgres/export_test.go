@@ -25,3 +25,6 @@ func (db *DB) OldestTransaction(ctx context.Context) (age time.Duration, err err
 	})
 	return age, err
 }
+
+// HeldByBatches returns how many connections the batches have.
+func (db *DB) HeldByBatches() int { return int(db.batch.Stat().TotalConns()) }

@@ -170,7 +170,9 @@ func (Logins) bear(ctx context.Context, tx pgx.Tx, o login.Opening, f refresh.Fa
 		return nil, fmt.Errorf("write session and family: %w", err)
 	}
 	if *rehashed > 0 {
-		err := addEvents(ctx, tx, f.BornAt, audit.Event{Kind: audit.PasswordRehashed, Actor: audit.BySystem, User: f.User, RequestID: o.RequestID})
+		err := addEvents(ctx, tx, f.BornAt, audit.Event{
+			Kind: audit.PasswordRehashed, Actor: audit.BySystem, User: f.User, RequestID: o.RequestID, Details: map[string]string{"scheme": o.NewScheme},
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -209,7 +211,7 @@ func birthRows(o login.Opening, f refresh.Family) (b *pgx.Batch, rehashed *int, 
 		notNil(f.Roles), orNull(f.TokensFrom))
 	events := append([]audit.Event{{
 		Kind:    audit.SessionOpened,
-		Details: map[string]string{"client": f.Client, "ip": f.IP, "user_agent": f.UserAgent, "device_name": o.DeviceName},
+		Details: map[string]string{"client": f.Client, "kind": string(o.Kind), "ip": f.IP, "user_agent": f.UserAgent, "device_name": o.DeviceName},
 	}}, o.Also...)
 	for _, event := range events {
 		event.Actor, event.User, event.Session, event.Family, event.RequestID = o.Actor, f.User, o.Session, f.ID, o.RequestID

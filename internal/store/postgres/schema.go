@@ -3,7 +3,6 @@ package postgres
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -103,11 +102,12 @@ const (
 	migrationTurns = 1500 // five minutes
 )
 
-// How long a migration tries to get its tables, and how long it leaves them
-// alone between two tries.
+// How long a migration tries to get its tables, how long it leaves them alone between two
+// tries, and after how many of half a second it waits longer in each.
 const (
 	tablePatience = 10 * time.Minute
 	tablePause    = 2 * time.Second
+	shortTries    = 3
 )
 
 // Migrate implements store.Engine. Each file is one transaction; a node that
@@ -123,12 +123,9 @@ func (db *DB) Migrate(ctx context.Context) (applied []string, err error) {
 	if len(schema.Pending) == 0 {
 		return nil, nil
 	}
-	pool := stdlib.OpenDB(*db.main.Config().ConnConfig)
-	defer func() { _ = pool.Close() }()
-	pool.SetMaxOpenConns(2) // one migrates, one renews the lease
-
+	waits := 0
 	for started, attempt := time.Now(), 1; ; attempt++ {
-		some, err := migrateOnce(ctx, pool)
+		some, err := db.migrateOnce(ctx, waits >= shortTries)
 		applied = append(applied, some...)
 		pause := migrationTurn
 		switch {
@@ -137,10 +134,13 @@ func (db *DB) Migrate(ctx context.Context) (applied []string, err error) {
 		case codeOf(err) == lockNotAvailable:
 			// A migration waits half a second for a table: behind a backup that
 			// reads it for an hour it would hold up every request of the running
-			// nodes, which queue behind it.
+			// nodes, which queue behind it. After a few tries it waits for a little more
+			// than deadlock_timeout: no sooner does PostgreSQL send an automatic vacuum
+			// away, which may go through a large table for an hour as well.
 			if time.Since(started) > tablePatience {
-				return applied, fmt.Errorf("a table was in use whenever it was asked for in %s; look for a long transaction in pg_stat_activity: %w", tablePatience, err)
+				return applied, fmt.Errorf("a table was in use whenever it was asked for in %s; look for a long transaction or a vacuum in pg_stat_activity: %w", tablePatience, err)
 			}
+			waits++
 			pause = tablePause
 		case !catalogCollision(err) || attempt >= attempts:
 			// Nodes that create the lease table at the same instant collide in the
@@ -155,7 +155,19 @@ func (db *DB) Migrate(ctx context.Context) (applied []string, err error) {
 	}
 }
 
-func migrateOnce(ctx context.Context, pool *sql.DB) (applied []string, err error) {
+// migrateOnce runs what is pending. The migrations wait for half a second for a table, or,
+// where that is asked for, for a little more than deadlock_timeout.
+func (db *DB) migrateOnce(ctx context.Context, patient bool) (applied []string, err error) {
+	pool := stdlib.OpenDB(*db.main.Config().ConnConfig, stdlib.OptionAfterConnect(func(ctx context.Context, c *pgx.Conn) error {
+		if !patient {
+			return nil
+		}
+		_, err := c.Exec(ctx, `-- name: schema.patience
+			SELECT set_config('authserver.patience', setting::int + 200 || unit, false) FROM pg_settings WHERE name = 'deadlock_timeout'`)
+		return err
+	}))
+	defer func() { _ = pool.Close() }()
+	pool.SetMaxOpenConns(2) // one migrates, one renews the lease
 	files, _, err := migrationFiles()
 	if err != nil {
 		return nil, err

@@ -193,7 +193,8 @@ func (s Sessions) EndOldest(ctx context.Context, u id.User, keep int, requestID 
 	return ended, err
 }
 
-// RaiseFloor implements session.Store. The feed is told twice: with the floor,
+// RaiseFloor implements session.Store. The same instant again tells the feed again: that of
+// a version without one may have gone unheard. The feed is told twice: with the floor,
 // and once more when it is readable, because what was answered beside this
 // transaction may be dated until its commit. Within one second the second is
 // nothing.
@@ -204,7 +205,7 @@ func (s Sessions) RaiseFloor(ctx context.Context, before time.Time, actor, reque
 		var b pgx.Batch
 		var now time.Time
 		b.Queue(`-- name: session.hold_floor
-			SELECT floor < $1 FROM server_state FOR UPDATE`, before).QueryRow(func(row pgx.Row) error { return row.Scan(&raised) })
+			SELECT floor <= $1 FROM server_state FOR UPDATE`, before).QueryRow(func(row pgx.Row) error { return row.Scan(&raised) })
 		b.Queue(wallNow, s.db.clock()).QueryRow(func(row pgx.Row) error { return row.Scan(&now) })
 		b.Queue(`-- name: session.raise_floor
 			UPDATE server_state SET floor = greatest(floor, $1) RETURNING floor`, before).QueryRow(func(row pgx.Row) error { return row.Scan(&floor) })
@@ -220,7 +221,7 @@ func (s Sessions) RaiseFloor(ctx context.Context, before time.Time, actor, reque
 		}
 		return addEvents(ctx, tx, now, audit.Event{
 			Kind: audit.SessionsFloor, Actor: actor, RequestID: requestID,
-			Details: map[string]string{"floor": floor.Format(time.RFC3339Nano)},
+			Details: map[string]string{"before": floor.Format(time.RFC3339Nano)},
 		})
 	})
 	if err == nil && raised {

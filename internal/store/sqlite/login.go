@@ -78,7 +78,7 @@ func (s Logins) Open(ctx context.Context, o login.Opening) (f refresh.Family, er
 		}
 		opened := audit.Event{
 			Kind:    audit.SessionOpened,
-			Details: map[string]string{"client": f.Client, "kind": string(o.Kind), "ip": f.IP, "user_agent": f.UserAgent},
+			Details: map[string]string{"client": f.Client, "kind": string(o.Kind), "ip": f.IP, "user_agent": f.UserAgent, "device_name": o.DeviceName},
 		}
 		for _, e := range append([]audit.Event{opened}, o.Also...) {
 			e.Actor, e.User, e.Session, e.Family, e.RequestID = o.Actor, f.User, o.Session, f.ID, o.RequestID

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"strings"
 
 	"github.com/pressly/goose/v3"
 
@@ -41,7 +42,7 @@ func (db *DB) schema(ctx context.Context, p *goose.Provider) (s store.Schema, er
 	for _, source := range p.ListSources() {
 		s.Newest = source.Version
 		if source.Version > s.Applied {
-			s.Pending = append(s.Pending, filepath.Base(source.Path))
+			s.Pending = append(s.Pending, strings.TrimSuffix(filepath.Base(source.Path), ".sql"))
 		}
 	}
 	return s, err
@@ -85,7 +86,7 @@ func (db *DB) migrate(ctx context.Context) (applied []string, err error) {
 		results = partial.Applied
 	}
 	for _, r := range results {
-		applied = append(applied, filepath.Base(r.Source.Path))
+		applied = append(applied, strings.TrimSuffix(filepath.Base(r.Source.Path), ".sql"))
 	}
 	if err != nil {
 		return applied, fmt.Errorf("migrate %s: %w", db.path, err)

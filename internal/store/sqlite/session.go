@@ -195,7 +195,8 @@ func (s Sessions) EndOldest(ctx context.Context, u id.User, keep int, requestID 
 	return ended, nil
 }
 
-// RaiseFloor implements session.Store. The feed is told twice: with the floor,
+// RaiseFloor implements session.Store. The same instant again tells the feed again: that of
+// a version without one may have gone unheard. The feed is told twice: with the floor,
 // and once more when it is readable, because what was answered beside this
 // transaction may be dated until its commit. Within one second the second is
 // nothing.
@@ -204,7 +205,7 @@ func (s Sessions) RaiseFloor(ctx context.Context, before time.Time, actor, reque
 	raised := 0
 	err = s.db.write(ctx, "session.raise_floor", func(t *tx) error {
 		raised, err = t.exec(`-- name: session.raise_floor
-			UPDATE server_state SET floor = ?1 WHERE floor < ?1`, before)
+			UPDATE server_state SET floor = ?1 WHERE floor <= ?1`, before)
 		if err != nil {
 			return err
 		}

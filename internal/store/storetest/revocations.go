@@ -153,6 +153,9 @@ var revocationStories = []story{
 		feed.tells("a floor", everybody)
 		got(r.Sessions().RaiseFloor(r.Context(), floor.Add(-time.Second), "operator:x", r.request()))(r)
 		feed.tells("a floor below the floor")
+		r.clock.Advance(2 * time.Second)
+		got(r.Sessions().RaiseFloor(r.Context(), floor, "operator:x", r.request()))(r)
+		feed.tells("the same floor once more", everybody)
 		for got(r.Sessions().EndBelowFloor(r.Context(), 2))(r) > 0 {
 		}
 		feed.tells("the ends below the floor, which it covers")
