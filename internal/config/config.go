@@ -35,7 +35,7 @@ type Config struct {
 
 	AccessTTL      time.Duration `group:"settings" placeholder:"DURATION" default:"10m" help:"Life of an access token."`
 	RefreshIdleTTL time.Duration `group:"settings" placeholder:"DURATION" default:"720h" help:"A session ends when it is not refreshed for this long. A shorter value counts for living sessions, too."`
-	SessionTTL     time.Duration `group:"settings" placeholder:"DURATION" default:"2160h" help:"A session ends this long after its login, whatever happens."`
+	SessionTTL     time.Duration `group:"settings" placeholder:"DURATION" default:"2160h" help:"A session ends this long after its login, whatever happens. A change counts for later logins; sessions revoke --issued-before ends older ones."`
 	RememberTTL    time.Duration `group:"settings" placeholder:"DURATION" default:"8760h" help:"The same for a login with remember."`
 	RetryWindow    time.Duration `group:"settings" placeholder:"DURATION" default:"90s" help:"How long the predecessor of a refresh token is answered as a retry. Hidden browser tabs wake once a minute."`
 	LockStep       string        `group:"settings" enum:"enforce,report" default:"enforce" help:"What happens when two senders follow each other generation after generation: enforce ends the session, report only audits (for server-side rendering beside a browser)."`
