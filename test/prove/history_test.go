@@ -221,6 +221,20 @@ func (s *story) endFrom(ctx context.Context, n *node, client, asker, f int) {
 	}
 }
 
+// look asks a node, whichever, for the account with an access token.
+func (s *story) look(ctx context.Context, n *node, client, f int) {
+	s.mu.Lock()
+	access := s.holdings[f].access
+	s.mu.Unlock()
+	in := input{op: opLook, family: f}
+	in.span.from = s.now()
+	_, out, ok := s.ask(ctx, n, "GET", "/v1/me", nil, "Authorization", "Bearer "+access)
+	in.span.until = s.now()
+	if ok {
+		s.record(client, in, out)
+	}
+}
+
 func (s *story) changePassword(ctx context.Context, n *node, client, asker int) {
 	s.mu.Lock()
 	access := s.holdings[asker].access
@@ -297,6 +311,8 @@ func (s *story) act(client int, dice *rand.Rand, impatient float64) {
 		s.ban(ctx, n, client, opUnban)
 	case p < 95:
 		s.changePassword(ctx, n, client, f)
+	case p < 98:
+		s.look(ctx, n, client, f)
 	default:
 		s.logIn(ctx, n, client)
 	}

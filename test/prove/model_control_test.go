@@ -69,6 +69,11 @@ func TestModel_refusesWhatBreaksAPromise(t *testing.T) {
 			[]porcupine.Operation{login, at(2, input{op: opBan}, output{}), at(3, input{op: opUnban}, output{}), refreshed(4, 1, "", 2)},
 		},
 		{
+			"an access token is believed after a logout was answered",
+			[]porcupine.Operation{login, at(2, input{op: opLogout}, output{}), at(4, input{op: opLook}, output{code: "session_ended"})},
+			[]porcupine.Operation{login, at(2, input{op: opLogout}, output{}), at(4, input{op: opLook}, output{})},
+		},
+		{
 			"another session outlives a password change",
 			[]porcupine.Operation{login, at(1, input{op: opLogin, sender: own}, output{family: 1}), at(2, input{op: opPassword, family: 1, next: 1}, output{}), refused(4, 1, "refresh_revoked")},
 			[]porcupine.Operation{login, at(1, input{op: opLogin, sender: own}, output{family: 1}), at(2, input{op: opPassword, family: 1, next: 1}, output{}), refreshed(4, 1, "", 2)},

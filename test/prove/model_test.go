@@ -47,6 +47,7 @@ const (
 	opUnban    = "unban"
 	opPassword = "password change"
 	opLogin    = "login"
+	opLook     = "access token shown"
 )
 
 // input is what a client asked.
@@ -158,6 +159,8 @@ func (r rules) step(s state, in input, out output) []state {
 		}
 		s.families[out.family] = family{born: true, generation: 1, head: in.span, sender: in.sender}
 		return only(s, right)
+	case opLook:
+		return only(s, out.unknown || (out.code == "") == !(s.disabled || s.families[in.family].ended))
 	}
 	return []state{s}
 }
