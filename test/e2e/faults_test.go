@@ -116,75 +116,85 @@ func TestFaults_aDatabaseThatIsGoneLogsNobodyOut(t *testing.T) {
 	})
 }
 
-// A family row that somebody holds locked costs its own client a 503, and
-// nobody else anything.
-func TestFaults_aLockedRowStopsNobodyElse(t *testing.T) {
-	t.Run("postgres", func(t *testing.T) {
-		url := storetest.Postgres(t)
-		n := newNode(t, "DATABASE_URL="+url, "LOG_LEVEL=error").start()
-		const people = 16
-		tokens := make([]string, people)
-		for i := range tokens {
-			tokens[i] = n.person(fmt.Sprintf("p%d@example.com", i)).Field("refresh_token")
-		}
-		victim := n.person("victim@example.com")
-		conn, err := pgx.Connect(t.Context(), url)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close(context.Background())
-		tx, err := conn.Begin(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := tx.Exec(t.Context(), `SELECT id FROM families WHERE session_id = $1 FOR UPDATE`, victim.Field("session_id")); err != nil {
-			t.Fatal(err)
-		}
-
-		held := &provetest.Holder{
-			HTTP: http.DefaultClient, Node: func() string { return n.URL }, Timeout: 10 * time.Second, Patience: 4 * time.Minute,
-			Pause: 25 * time.Millisecond, Agent: "a device whose row is locked", Token: victim.Field("refresh_token"),
-		}
-		locked := make(chan error, 1)
-		go func() { locked <- held.Refresh(t.Context()) }()
-		var slowest time.Duration
-		var mu sync.Mutex
-		count := 0
-		// A minute where there is time for it, as somebody's forgotten psql does.
-		until := time.Now().Add(min(time.Minute, time.Duration(provetest.Effort(t))*5*time.Second))
-		var all sync.WaitGroup
-		for i := range people {
-			all.Go(func() {
-				for time.Now().Before(until) {
-					begun := time.Now()
-					a, err := call("POST", n.URL+"/v1/refresh", map[string]string{"refresh_token": tokens[i]})
-					took := time.Since(begun)
-					if err != nil || a.Status != 200 {
-						t.Errorf("client %d: %v %s", i, err, a)
-						return
-					}
-					tokens[i] = a.Field("refresh_token")
-					mu.Lock()
-					count++
-					slowest = max(slowest, took)
-					mu.Unlock()
+// besides has people refresh until then, and wants an answer of 200 each time and none
+// that takes long.
+func (n *node) besides(people int, until time.Time) {
+	n.t.Helper()
+	var mu sync.Mutex
+	count, slowest := 0, time.Duration(0)
+	var all sync.WaitGroup
+	for i := range people {
+		token := n.person(fmt.Sprintf("p%d@example.com", i)).Field("refresh_token")
+		all.Go(func() {
+			for time.Now().Before(until) {
+				begun := time.Now()
+				a, err := call("POST", n.URL+"/v1/refresh", map[string]string{"refresh_token": token})
+				took := time.Since(begun)
+				if err != nil || a.Status != 200 {
+					n.t.Errorf("client %d: %v %s", i, err, a)
+					return
 				}
-			})
-		}
-		all.Wait()
-		if slowest > 2*time.Second || count < 500 {
-			t.Errorf("the others: %d refreshes, the slowest took %s", count, slowest)
-		}
-		t.Logf("%d refreshes beside a locked row, the slowest took %s", count, slowest)
-		if err := tx.Rollback(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		// It heard 503 with Retry-After all the while, which a holder wants of trouble.
-		if err := <-locked; err != nil || held.Repeats == 0 || !strings.Contains(held.Last, "503") {
-			t.Errorf("the locked family: %v after %d attempts without an answer, the last: %s", err, held.Repeats, held.Last)
-		}
-		audit(t, n)
-	})
+				token = a.Field("refresh_token")
+				mu.Lock()
+				count++
+				slowest = max(slowest, took)
+				mu.Unlock()
+			}
+		})
+	}
+	all.Wait()
+	if slowest > 2*time.Second || count < 500 {
+		n.t.Errorf("the others: %d refreshes, the slowest took %s", count, slowest)
+	}
+	n.t.Logf("%d refreshes besides, the slowest took %s", count, slowest)
+}
+
+// A family row that somebody holds locked costs its own client a 503, and
+// nobody else anything. So does one whose update fails.
+func TestFaults_aRowOfOneStopsNobodyElse(t *testing.T) {
+	for _, c := range []struct {
+		name, begin, end string // $1 is the victim's session
+		least            time.Duration
+	}{
+		// A minute where there is time for it, as somebody's forgotten psql does.
+		{"locked", `SELECT id FROM families WHERE session_id = '$1' FOR UPDATE`, `ROLLBACK`, time.Minute},
+		{
+			"fails", `CREATE FUNCTION fails() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''by the test''; END';
+			CREATE TRIGGER fails BEFORE UPDATE ON families FOR EACH ROW WHEN (OLD.session_id = '$1') EXECUTE FUNCTION fails(); COMMIT`,
+			`DROP FUNCTION fails CASCADE; COMMIT`, 5 * time.Second,
+		},
+	} {
+		t.Run("postgres/"+c.name, func(t *testing.T) {
+			url := storetest.Postgres(t)
+			n := newNode(t, "DATABASE_URL="+url, "LOG_LEVEL=error").start()
+			victim := n.person("victim@example.com")
+			conn, err := pgx.Connect(t.Context(), url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close(context.Background())
+			run := func(statements string) {
+				t.Helper()
+				if _, err := conn.PgConn().Exec(t.Context(), strings.ReplaceAll(statements, "$1", victim.Field("session_id"))).ReadAll(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			run("BEGIN; " + c.begin)
+			held := &provetest.Holder{
+				HTTP: http.DefaultClient, Node: func() string { return n.URL }, Timeout: 10 * time.Second, Patience: 4 * time.Minute,
+				Pause: 25 * time.Millisecond, Agent: "a device whose row is of no use", Token: victim.Field("refresh_token"),
+			}
+			done := make(chan error, 1)
+			go func() { done <- held.Refresh(t.Context()) }()
+			n.besides(16, time.Now().Add(min(c.least, time.Duration(provetest.Effort(t))*5*time.Second)))
+			run(c.end)
+			// It heard 503 with Retry-After all the while, which a holder wants of trouble.
+			if err := <-done; err != nil || held.Repeats == 0 || !strings.Contains(held.Last, "503") {
+				t.Errorf("the victim: %v after %d attempts without an answer, the last: %s", err, held.Repeats, held.Last)
+			}
+			audit(t, n)
+		})
+	}
 }
 
 // Dangerous and ambiguous starts are refused with what was seen, what was

@@ -369,6 +369,91 @@ func TestKills_everyNodeBetweenTwoUsesOfAToken(t *testing.T) {
 	})
 }
 
+// A disk that fails under SQLite: a write or a sync of the log ends with an I/O error, and
+// the server is killed some time later. Nobody is answered by what may not be there.
+func TestKills_afterTheDiskOfSQLiteFailed(t *testing.T) {
+	t.Run("sqlite", func(t *testing.T) {
+		if _, err := exec.LookPath("strace"); err != nil {
+			t.Skip("this test needs strace; scripts/ensure strace installs it")
+		}
+		dice := provetest.Dice(provetest.Seed(t), 6)
+		n := newNode(t, "LOG_LEVEL=error").start()
+		c := newCrowd(t, []*node{n}, 8)
+		c.start()
+		for range provetest.Effort(t) {
+			for _, call := range []string{"pwrite64", "fdatasync,fsync"} {
+				c.refreshed(uint64(10 + dice.IntN(50)))
+				log := filepath.Join(t.TempDir(), "calls")
+				tracer := exec.CommandContext(t.Context(), "strace", "-f", "-qq", "-o", log, "-p", strconv.Itoa(n.cmd.Process.Pid),
+					"-e", "trace="+call, "-e", fmt.Sprintf("inject=%s:error=EIO:when=%d", call, 1+dice.IntN(10)))
+				said := &rig.Journal{}
+				tracer.Stderr = said
+				if err := tracer.Start(); err != nil {
+					t.Fatal(err)
+				}
+				until(t, "an injected error of "+call, func() bool {
+					text, _ := os.ReadFile(log)
+					return strings.Contains(string(text), "INJECTED") || strings.Contains(said.String(), "Operation not permitted")
+				})
+				<-time.After(time.Duration(dice.IntN(1000)) * time.Millisecond)
+				if err := tracer.Process.Signal(syscall.SIGINT); err != nil {
+					t.Fatal(err)
+				}
+				_ = tracer.Wait() // it ends by that signal
+				if strings.Contains(said.String(), "Operation not permitted") {
+					t.Skipf("this test needs to watch system calls: %s", said)
+				}
+				n.kill()
+				n.start()
+				provetest.Figure(t, "I/O errors under SQLite", 1)
+			}
+		}
+		c.settle(trouble)
+		audit(t, n)
+	})
+}
+
+// One process of PostgreSQL stands still, and holds what it holds: no connection is lost,
+// and nobody is told anything.
+func TestKills_aBackendThatStandsStill(t *testing.T) {
+	t.Run("postgres", func(t *testing.T) {
+		pg := pgcluster.New(t)
+		settings := []string{"DATABASE_URL=" + pg.URL(), "MASTER_KEY=" + masterKey, "DATABASE_CONNS=12", "LOG_LEVEL=error"}
+		nodes := []*node{newNode(t, settings...).start(), newNode(t, settings...).start()}
+		c := newCrowd(t, nodes, 8)
+		c.start()
+		conn, err := pgx.Connect(t.Context(), pg.URL())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close(context.WithoutCancel(t.Context()))
+		rounds := provetest.Effort(t)
+		for round := range rounds {
+			c.refreshed(60)
+			var pid int
+			if err := conn.QueryRow(t.Context(), `SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
+				AND query LIKE '%rotate_batch%' ORDER BY state = 'active' DESC, random() LIMIT 1`).Scan(&pid); err != nil {
+				t.Fatal(err)
+			}
+			if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+				t.Fatal(err)
+			}
+			stopped := 4 * time.Second
+			if rounds > 1 && round == rounds/2 {
+				stopped = 40 * time.Second // longer than a node waits
+			}
+			<-time.After(stopped)
+			if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
+				t.Fatal(err)
+			}
+			provetest.Figure(t, "stops of a process of Postgres", 1)
+		}
+		c.refreshed(60)
+		c.settle(whatever)
+		audit(t, nodes[0])
+	})
+}
+
 // logOut tries until it has an answer.
 func (n *node) logOut(ctx context.Context, token string) error {
 	for {
