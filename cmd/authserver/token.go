@@ -34,10 +34,13 @@ type tokenCmd struct {
 // ring reads the keys for one act of the command line.
 func (e *environment) ring(in *app.Installation) (*keys.Ring, error) {
 	ring := keys.NewRing(in.Engine.Keys(), in.Masters, e.config.Keys(), time.Now, nil)
-	if err := ring.Start(e.ctx); err != nil {
-		return nil, err
-	}
-	return ring, nil
+	return ring, ring.Look(e.ctx)
+}
+
+// signingRing is ring for an act that signs: it does first what is urgent for that.
+func (e *environment) signingRing(in *app.Installation) (*keys.Ring, error) {
+	ring := keys.NewRing(in.Engine.Keys(), in.Masters, e.config.Keys(), time.Now, nil)
+	return ring, ring.Start(e.ctx)
 }
 
 type tokenMint struct {
@@ -64,7 +67,7 @@ func (c *tokenMint) Run(e *environment) error {
 		if !u.DisabledAt.IsZero() {
 			return fail(exitConflict, fmt.Errorf("%s is disabled", u.Email), "authserver users enable "+u.Email)
 		}
-		ring, err := e.ring(in)
+		ring, err := e.signingRing(in)
 		if err != nil {
 			return err
 		}

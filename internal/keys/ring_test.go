@@ -216,8 +216,12 @@ func TestRing_longerTokensWaitForTheRowsToSaySo(t *testing.T) {
 	d := open4test(t, quick())
 	d.policy.TokenLife = time.Hour
 	n := d.node()
-	if _, err := n.read(t.Context()); err != nil {
+	before := d.store.ring.Revision
+	if err := n.Look(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+	if d.store.ring.Revision != before {
+		t.Error("who only looks has changed the keys")
 	}
 	if _, _, _, err := n.Signer(""); !fault.Is(err, fault.Unavailable) {
 		t.Fatalf("it signs tokens that outlive their key: %v", err)

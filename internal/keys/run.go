@@ -47,6 +47,16 @@ func (r *Ring) Start(ctx context.Context) error {
 	return fmt.Errorf("start the key ring: %w ten times in a row", ErrRingChanged)
 }
 
+// Look reads the ring and acts on nothing: for whoever signs nothing, and may have other
+// settings than the servers.
+func (r *Ring) Look(ctx context.Context) error {
+	if err := r.masters.Check(StoredRing{}); err != nil {
+		return err
+	}
+	_, err := r.read(ctx)
+	return err
+}
+
 // Run reads the ring at every poll and carries out the plan, until ctx ends.
 // It owns the ring's background work and is called once.
 func (r *Ring) Run(ctx context.Context) error {
