@@ -112,7 +112,7 @@ func listen(addr, setting string) (net.Listener, error) {
 // three lines to copy.
 func (e *environment) greet(public net.Addr, log *slog.Logger) {
 	if named, listened, differ := otherPort(e.config.Issuer, public); differ {
-		log.Info("the issuer names another port than this server listens on: unless something passes requests on, tokens name a key set that is not there",
+		log.Warn("the issuer names another port than this server listens on: unless something passes requests on, tokens name a key set that is not there",
 			"event", "start", "issuer_port", named, "addr_port", listened, "hint", "set AUTHSERVER_ISSUER before the first start; later: authserver config set-issuer")
 	}
 	if e.config.FirstPartyAPI != "on" {
