@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"crypto/rand"
 	"net/http"
 	"sync"
@@ -25,9 +24,7 @@ type crowd struct {
 	answers atomic.Uint64 // refreshes that were acknowledged
 	http    *http.Client
 	apis    *rig.ResourceServers
-	guest   map[string]string // the login of somebody who comes and goes
-	visit   sync.Mutex        // held while the guest does; whoever holds it keeps the guest away
-	gone    []string          // refresh tokens that were acknowledged as ended
+	guest   *rig.Guest
 }
 
 func newCrowd(t testing.TB, nodes []*node, people int) *crowd {
@@ -64,14 +61,18 @@ func newCrowd(t testing.TB, nodes []*node, people int) *crowd {
 		c.holders = append(c.holders, h)
 	}
 	c.first = c.holders[0].Token
-	c.guest = map[string]string{"email": rand.Text() + "@example.com", "password": goodPassword}
-	nodes[0].must(http.StatusCreated, "POST", "/v1/users", c.guest)
+	c.guest = &rig.Guest{HTTP: c.http, Node: c.holders[0].Node, Email: rand.Text() + "@example.com", Password: goodPassword, Pause: 100 * time.Millisecond}
+	nodes[0].must(http.StatusCreated, "POST", "/v1/users", map[string]string{"email": c.guest.Email, "password": goodPassword})
 	return c
 }
 
 // start has everybody refresh until settle, and somebody come and go.
 func (c *crowd) start() {
-	c.all.Go(c.comeAndGo)
+	c.all.Go(func() {
+		if err := c.guest.Stay(c.t.Context(), c.over); err != nil {
+			c.t.Errorf("the guest: %v", err)
+		}
+	})
 	for i, h := range c.holders {
 		c.all.Go(func() {
 			for {
@@ -87,47 +88,6 @@ func (c *crowd) start() {
 				c.answers.Add(1)
 			}
 		})
-	}
-}
-
-// comeAndGo logs in and out until settle. What is acknowledged as ended stays so, whatever
-// is done to the servers.
-func (c *crowd) comeAndGo() {
-	ask := func(path string, body map[string]string) (answer, error) {
-		ctx, cancel := context.WithTimeout(c.t.Context(), 10*time.Second)
-		defer cancel()
-		return provetest.Send(ctx, c.http, "POST", c.holders[0].Node()+path, body)
-	}
-	visit := func() (whole bool) {
-		c.visit.Lock()
-		defer c.visit.Unlock()
-		in, err := ask("/v1/login", c.guest)
-		if err != nil || in.Status >= 500 {
-			return true
-		}
-		if in.Status != http.StatusOK {
-			c.t.Errorf("a login with the right password: %s", in)
-			return false
-		}
-		token := in.Field("refresh_token")
-		for deadline := time.Now().Add(4 * time.Minute); ; <-time.After(25 * time.Millisecond) {
-			out, err := ask("/v1/logout", map[string]string{"refresh_token": token})
-			if err == nil && out.Status == http.StatusNoContent {
-				c.gone = append(c.gone, token)
-				return true
-			}
-			if err == nil && out.Status < 500 || time.Now().After(deadline) {
-				c.t.Errorf("a logout: %v %s; want 204", err, out)
-				return false
-			}
-		}
-	}
-	for visit() {
-		select {
-		case <-c.over:
-			return
-		case <-time.After(100 * time.Millisecond):
-		}
 	}
 }
 
@@ -160,13 +120,9 @@ func (c *crowd) settle(want feeling) {
 		}
 		refreshes, repeats = refreshes+h.Refreshes, repeats+h.Repeats
 	}
-	for _, token := range c.gone {
-		a, err := rig.Patiently(time.Minute, func() (answer, error) {
-			return call("POST", c.holders[0].Node()+"/v1/refresh", map[string]string{"refresh_token": token})
-		})
-		if err != nil || a.Status != http.StatusUnauthorized {
-			c.t.Errorf("a refresh after the answer to a logout: %v %s; want 401", err, a)
-		}
+	ended, alive, err := c.guest.Revived(c.t.Context())
+	if err != nil || alive > 0 {
+		c.t.Errorf("of %d sessions that were acknowledged as ended %d live on, %v", ended, alive, err)
 	}
 	if err := c.apis.Settle(c.t.Context()); err != nil {
 		c.t.Error(err)
@@ -180,7 +136,7 @@ func (c *crowd) settle(want feeling) {
 	provetest.Figure(c.t, "sessions held through kills and stops", len(c.holders))
 	provetest.Figure(c.t, "refreshes acknowledged meanwhile", refreshes)
 	provetest.Figure(c.t, "attempts without an answer", repeats)
-	provetest.Figure(c.t, "logouts acknowledged meanwhile", len(c.gone))
+	provetest.Figure(c.t, "logouts acknowledged meanwhile", ended)
 }
 
 // refreshed waits until the crowd as a whole got n more answers.

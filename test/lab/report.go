@@ -31,6 +31,8 @@ type report struct {
 	synchronous bool
 	rounds      []round
 	tally       rig.Tally
+	ended       int // sessions that were acknowledged as ended
+	revived     int // of them live on
 	violations  error
 	audit       int
 	audited     bool
@@ -67,8 +69,8 @@ func (r *report) print(w io.Writer) {
 		audit = fmt.Sprintf("%d violations", r.audit)
 	}
 	fmt.Fprintf(w, "\n%d failovers; %d rotations acknowledged, %d requests without an answer or with 503, other answers to a valid token: %s\n"+
-		"%d acknowledged rotations lost, %d tokens from above the head healed; authserver audit sessions: %s\n",
-		len(r.rounds), r.tally.Answers, r.tally.Retries, orNone(r.violations), lost, healed, audit)
+		"%d acknowledged rotations lost, %d tokens from above the head healed; of %d acknowledged logouts %d lost; authserver audit sessions: %s\n",
+		len(r.rounds), r.tally.Answers, r.tally.Retries, orNone(r.violations), lost, healed, r.ended, r.revived, audit)
 }
 
 func orNone(err error) string {
@@ -89,6 +91,8 @@ func (r *report) verdict() error {
 		failed = append(failed, fmt.Errorf("%s: the audit found %d violations, or did not run", r.mode(), r.audit))
 	}
 	switch {
+	case r.synchronous && (r.revived > 0 || r.ended == 0):
+		failed = append(failed, fmt.Errorf("synchronous: of %d acknowledged logouts %d were lost; want some, and none lost", r.ended, r.revived))
 	case r.synchronous && lost+healed > 0:
 		failed = append(failed, fmt.Errorf("synchronous: %d acknowledged rotations lost, %d tokens from above the head", lost, healed))
 	case !r.synchronous && lost == 0:

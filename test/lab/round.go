@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -147,12 +148,17 @@ func (l *lab) measure(ctx context.Context, synchronous bool, rounds int) (r *rep
 		return r, err
 	}
 	storm.Start(ctx)
+	guest, leave, err := l.invite(ctx, nodes)
+	if err != nil {
+		storm.Stop()
+		return r, err
+	}
 	for n := range rounds {
 		f := l.faults[n%len(l.faults)]
 		found, err := l.round(ctx, c, storm, f)
 		if err != nil {
 			storm.Stop()
-			r.tally, r.violations = storm.Tally(), storm.Violations()
+			r.tally, r.violations = storm.Tally(), errors.Join(storm.Violations(), leave())
 			err = fmt.Errorf("%s, round %d, %s: %w", r.mode(), n+1, f.name, err)
 			if ctx.Err() == nil {
 				err = errors.Join(err, errors.New(c.logs()))
@@ -165,15 +171,38 @@ func (l *lab) measure(ctx context.Context, synchronous bool, rounds int) (r *rep
 	// Every client goes on from what it was answered last.
 	err = storm.AwaitAnswers(ctx, time.Now(), time.Minute)
 	storm.Stop()
-	r.tally, r.violations = storm.Tally(), storm.Violations()
+	r.tally, r.violations = storm.Tally(), errors.Join(storm.Violations(), leave())
 	var text string
-	var failed error
+	var failed, unsaid error
+	r.ended, r.revived, unsaid = guest.Revived(ctx)
+	err = errors.Join(err, unsaid)
 	r.audit, text, failed = nodes[0].Audit(ctx)
 	r.audited = failed == nil
 	if r.audit > 0 {
 		say("audit: %s", text)
 	}
 	return r, errors.Join(err, failed)
+}
+
+// invite has somebody log in and out until leave is called, which tells what was refused.
+func (*lab) invite(ctx context.Context, nodes []*rig.Node) (g *rig.Guest, leave func() error, err error) {
+	visits := 0
+	g = &rig.Guest{
+		HTTP: &http.Client{}, Email: "guest@example.com", Password: rig.Password, Pause: 100 * time.Millisecond,
+		Node: func() string {
+			visits++
+			return nodes[visits%len(nodes)].URL
+		},
+	}
+	if err := rig.Register(ctx, g.HTTP, nodes[0].URL, g.Email); err != nil {
+		return nil, nil, err
+	}
+	over, left := make(chan struct{}), make(chan error, 1)
+	go func() { left <- g.Stay(ctx, over) }()
+	return g, func() error {
+		close(over)
+		return <-left
+	}, nil
 }
 
 // startServers starts one server that finds the primary by itself and one that HAProxy leads

@@ -54,8 +54,8 @@ func readToken(token string) (family [16]byte, generation uint32, err error) {
 // Password is that of every account of a storm.
 const Password = "correct horse battery staple"
 
-// register makes an account.
-func register(ctx context.Context, h *http.Client, node, email string) error {
+// Register makes an account.
+func Register(ctx context.Context, h *http.Client, node, email string) error {
 	a, err := Ask(ctx, h, "POST", node+"/v1/users", map[string]string{"email": email, "password": Password})
 	if err == nil && a.Status != http.StatusCreated {
 		err = errors.New(a.String())

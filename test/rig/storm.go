@@ -51,7 +51,7 @@ func Gather(ctx context.Context, clients int, think time.Duration, nodes ...stri
 	for n := range clients {
 		email := Email(n % accounts)
 		if n < accounts {
-			if err := register(ctx, h, nodes[0], email); err != nil {
+			if err := Register(ctx, h, nodes[0], email); err != nil {
 				return nil, err
 			}
 		}
