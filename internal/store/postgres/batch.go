@@ -301,13 +301,20 @@ func (s Families) rotateOnce(ctx context.Context, how rotating, batch []refresh.
 // forBatch acquires a connection for a batch. Where the server grants no more of them, it is
 // one that ordinary statements have: it is lent, and has not the settings of the others.
 func (db *DB) forBatch(ctx context.Context) (conn *pgxpool.Conn, lent bool, err error) {
-	conn, err = db.batch.Acquire(ctx)
-	if codeOf(err) != tooManyConns {
-		return conn, false, err
+	if now := time.Now(); now.UnixNano() >= db.lending.Load() {
+		conn, err = db.batch.Acquire(ctx)
+		if codeOf(err) != tooManyConns {
+			return conn, false, err
+		}
+		db.lending.Store(now.Add(lendingFor).UnixNano())
 	}
 	conn, err = db.main.Acquire(ctx)
 	return conn, true, err
 }
+
+// lendingFor is for how long a server that granted no connection is not asked for another one:
+// to refuse costs it a process, and whoever flies waits for that.
+const lendingFor = time.Second
 
 // fly sends the statement and reads the outcomes. Over a lent connection it brings its
 // settings along, as through a pooler.

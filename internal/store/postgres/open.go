@@ -61,6 +61,7 @@ type DB struct {
 	retried   func(act string, err error)
 	passes    passes
 	newcomers atomic.Int64 // until when, in Unix seconds, batches look for families that do not know their user
+	lending   atomic.Int64 // until when, in Unix nanoseconds, batches fly over what the ordinary pool has
 }
 
 var _ store.Engine = (*DB)(nil)
