@@ -16,12 +16,7 @@ import (
 func TestCommit_thatMayBeOnOneServerAloneIsNotAcknowledged(t *testing.T) {
 	t.Run("postgres", func(t *testing.T) {
 		l := newLab(t, database(t))
-		token := person(t, l.http, l.url, crand.Text()+"@example.com").Field("refresh_token")
-		if a, err := l.refreshed(token); err != nil || a.Status != http.StatusOK {
-			t.Fatalf("%v %s", err, a)
-		} else {
-			token = a.Field("refresh_token")
-		}
+		token := l.secondGeneration()
 		key := crand.Text()
 		for _, c := range []struct {
 			name string
@@ -76,18 +71,23 @@ func TestCommit_thatMayBeOnOneServerAloneIsNotAcknowledged(t *testing.T) {
 	})
 }
 
+// secondGeneration is the token of somebody new who has refreshed once.
+func (l *lab) secondGeneration() string {
+	l.Helper()
+	a, err := l.refreshed(person(l, l.http, l.url, crand.Text()+"@example.com").Field("refresh_token"))
+	if err != nil || a.Status != http.StatusOK {
+		l.Fatalf("%v %s", err, a)
+	}
+	return a.Field("refresh_token")
+}
+
 // What the database refuses at the very end, after its rows went out, is not acknowledged
 // either. A server that answered from the rows would be found out by nobody who asks it: it
 // makes up for a token that is newer than the database.
 func TestCommit_thatFailsIsNotAcknowledged(t *testing.T) {
 	t.Run("postgres", func(t *testing.T) {
 		l := newLab(t, database(t))
-		token := person(t, l.http, l.url, crand.Text()+"@example.com").Field("refresh_token")
-		if a, err := l.refreshed(token); err != nil || a.Status != http.StatusOK {
-			t.Fatalf("%v %s", err, a)
-		} else {
-			token = a.Field("refresh_token")
-		}
+		token := l.secondGeneration()
 		for _, c := range []struct {
 			name string
 			fits func(faultproxy.Message) bool
