@@ -78,8 +78,8 @@ func (e *environment) printEvents(events []audit.Event) error {
 }
 
 type auditList struct {
-	User    string    `help:"Only events about this account: e-mail address or id."`
-	Session string    `help:"Only events about this session."`
+	User    *string   `help:"Only events about this account: e-mail address or id."`
+	Session *string   `help:"Only events about this session."`
 	Kind    string    `help:"Only this kind, as refresh.reused."`
 	Before  time.Time `help:"Only events before this instant (RFC 3339)."`
 	Limit   int       `default:"100" help:"At most this many, 1000 at most."`
@@ -99,16 +99,16 @@ func (c *auditList) Run(e *environment) error {
 	}
 	defer in.Engine.Close()
 	f := audit.Filter{Kind: kind, Before: c.Before, Limit: c.Limit}
-	if c.User != "" {
-		u, err := e.user(in, c.User)
+	if c.User != nil {
+		u, err := e.user(in, *c.User)
 		if err != nil {
 			return err
 		}
 		f.User = u.ID
 	}
-	if c.Session != "" {
+	if c.Session != nil {
 		var sid id.Session
-		if err := sid.UnmarshalText([]byte(c.Session)); err != nil {
+		if err := sid.UnmarshalText([]byte(*c.Session)); err != nil {
 			return usageError(err)
 		}
 		f.Session = sid

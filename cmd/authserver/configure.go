@@ -73,6 +73,9 @@ func (c *configCheck) Run(e *environment) error {
 	if err := e.checked(); err != nil {
 		return err
 	}
+	if err := app.CheckDatabaseURL(e.config); err != nil {
+		return opening(err)
+	}
 	if !e.json {
 		fmt.Fprintln(e.stdout, "the settings are fine")
 	}
@@ -94,9 +97,12 @@ type configSetIssuer struct {
 }
 
 func (c *configSetIssuer) Run(e *environment) error {
-	e.config.Issuer = c.Issuer
 	if err := e.checked(); err != nil {
 		return err
+	}
+	e.config.Issuer = c.Issuer
+	for _, p := range e.config.Check() { // nothing but the issuer has changed
+		return usageError(fmt.Errorf("the issuer is %s; want %s", p.Seen, p.Expected))
 	}
 	if path, ok := e.config.SQLitePath(); ok {
 		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {

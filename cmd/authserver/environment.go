@@ -148,7 +148,9 @@ func (e *environment) checked() error {
 	lines := make([]string, len(problems))
 	for i, p := range problems {
 		lines[i] = p.Error()
-		if origin := e.sources.Origin(p.Setting); origin != "default" && origin != config.EnvName(p.Setting) {
+		if flagGiven(e.args, p.Setting) {
+			lines[i] = strings.Replace(lines[i], config.EnvName(p.Setting), "--"+p.Setting, 1)
+		} else if origin := e.sources.Origin(p.Setting); origin != "default" && origin != config.EnvName(p.Setting) {
 			lines[i] = origin + ": " + lines[i]
 		}
 	}
@@ -255,7 +257,11 @@ func (e *environment) password() (secret.Text, error) {
 // hint is for whoever did not: a script has another way, or none.
 func (e *environment) confirm(what, word, hint string) error {
 	fmt.Fprintf(e.stderr, "%s\nType %s to go on: ", what, word)
-	line, _ := bufio.NewReader(io.LimitReader(e.stdin, 4096)).ReadString('\n')
+	line, err := bufio.NewReader(io.LimitReader(e.stdin, 4096)).ReadString('\n')
+	if errors.Is(err, errInterrupted) {
+		fmt.Fprintln(e.stderr)
+		return fmt.Errorf("nothing was done: %w", err)
+	}
 	if line = strings.TrimSpace(line); line != word {
 		fmt.Fprintln(e.stderr)
 		return fail(exitFailure, fmt.Errorf("nothing was done: %.80q was typed, and not %q", line, word), hint)

@@ -125,6 +125,15 @@ func (c *explainCmd) Run(e *environment) error {
 			return err
 		}
 		filters = append(filters, audit.Filter{Session: sid, Limit: 1000})
+		if len(found) == 0 { // the log of the server names families, too
+			f, _, err := in.Engine.Families().Family(e.ctx, id.Family(sid))
+			if err != nil {
+				return err
+			}
+			if f != nil {
+				found = append(found, *f)
+			}
+		}
 	default:
 		if found, err = in.Engine.Sessions().ByRequest(e.ctx, what); err != nil {
 			return err

@@ -90,7 +90,10 @@ func (e *environment) printStatus(s keys.Status, evidence keys.Evidence, all boo
 			if v.Waiting[alg] == "" {
 				says = "its key is about to be published"
 			}
-			rows = append(rows, []string{fmt.Sprintf("%s is configured, %s; until then %s does", alg, says, v.Default)})
+			if v.Default != "" {
+				says += "; until then " + v.Default + " does"
+			}
+			rows = append(rows, []string{fmt.Sprintf("%s is configured, %s", alg, says)})
 		}
 		if v.Evidence != nil {
 			rows = append(rows, evidenceRows(s, evidence)...)
@@ -223,8 +226,8 @@ func (e *environment) printRotated(rotated []admin.Rotated) error {
 }
 
 type keysExport struct {
-	KID    string `arg:"" optional:"" help:"One key of the key set; all of them without it."`
-	Format string `enum:"jwks,pem,x509" default:"jwks" help:"jwks, pem or x509."`
+	KID    *string `arg:"" optional:"" help:"One key of the key set; all of them without it."`
+	Format string  `enum:"jwks,pem,x509" default:"jwks" help:"jwks, pem or x509."`
 }
 
 func (c *keysExport) Run(e *environment) error {
@@ -233,7 +236,13 @@ func (c *keysExport) Run(e *environment) error {
 		return err
 	}
 	defer in.Engine.Close()
-	out, err := vault.Export(e.ctx, c.KID, keys.Format(c.Format))
+	kid := ""
+	if c.KID != nil {
+		if kid = *c.KID; kid == "" {
+			return usageError(errors.New("the KID is empty; want one as keys list shows it, or none for all keys"))
+		}
+	}
+	out, err := vault.Export(e.ctx, kid, keys.Format(c.Format))
 	if err != nil {
 		return err
 	}
@@ -282,7 +291,7 @@ func (c *keysReset) Run(e *environment) error {
 	}
 	ended, err := e.endUnderRoots(vault, reset.EndFamilies, reset.Settled)
 	if err != nil {
-		return err
+		return done(fmt.Sprintf("%d keys ARE given up", len(reset.Revoked)), err)
 	}
 	return e.print(map[string]any{"revoked": reset.Revoked, "sessions_ended": ended}, func() [][]string {
 		return [][]string{{fmt.Sprintf("%d keys given up, %d sessions ended; new keys sign from now on", len(reset.Revoked), ended)}}

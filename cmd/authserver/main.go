@@ -106,18 +106,21 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 	return report(stderr, pointAt(parsed, parsed.Run(e)))
 }
 
-// needsSettings is false of a call for help or for the version: that has to come where the
-// settings are broken.
+// needsSettings is false of a call for help, for the version or for the manual of the settings:
+// that has to come where the settings are broken.
 func needsSettings(args []string) bool {
+	var verb []string
 	for i, arg := range args {
 		switch {
 		case arg == "--":
 			return true
-		case arg == "--help" || arg == "-h" || arg == "--version", i == 0 && arg == "version":
+		case arg == "--help" || arg == "-h" || arg == "--version":
 			return false
+		case !strings.HasPrefix(arg, "-") && (i == 0 || args[i-1] != "--config"):
+			verb = append(verb, arg)
 		}
 	}
-	return true
+	return !slices.Equal(verb, []string{"version"}) && !slices.Equal(verb, []string{"config", "docs"})
 }
 
 // configFile finds the configuration file before the flags are parsed, because

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -42,7 +44,7 @@ func (c *keysRevoke) Run(e *environment) error {
 	}
 	ended, err := e.endUnderRoots(vault, radius.EndFamilies, radius.Settled)
 	if err != nil {
-		return err
+		return done(radius.KID+" IS revoked", err)
 	}
 	return e.printRadius(radius, ended, false)
 }
@@ -104,6 +106,16 @@ func total(by map[int]int) (n int) {
 		n += one
 	}
 	return n
+}
+
+// done tells of an act that was committed before what comes after it failed, or was
+// interrupted.
+func done(what string, err error) error {
+	code, _ := classify(err)
+	if errors.Is(err, context.Canceled) {
+		err = errors.New("interrupted")
+	}
+	return fail(code, fmt.Errorf("%s; then: %w", what, err), "a server that runs ends the sessions that are left of it, within minutes")
 }
 
 // endUnderRoots ends the families whose head is under a root key that was

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"golang.org/x/term"
@@ -111,21 +112,29 @@ func listen(addr, setting string) (net.Listener, error) {
 // greet prints what a newcomer needs next, on standard output: the issuer and
 // three lines to copy.
 func (e *environment) greet(public net.Addr, log *slog.Logger) {
-	if named, listened, differ := otherPort(e.config.Issuer, public); differ {
+	named, listened, differ := otherPort(e.config.Issuer, public)
+	if differ {
 		log.Warn("the issuer names another port than this server listens on: unless something passes requests on, tokens name a key set that is not there",
 			"event", "start", "issuer_port", named, "addr_port", listened, "hint", "set AUTHSERVER_ISSUER before the first start; later: authserver config set-issuer")
 	}
+	fmt.Fprintf(e.stdout, "issuer: %s\n", e.config.Issuer)
 	if e.config.FirstPartyAPI != "on" {
-		fmt.Fprintf(e.stdout, "issuer: %s\n", e.config.Issuer)
 		return
 	}
-	fmt.Fprintf(e.stdout, `issuer: %[1]s
-
-  curl -s %[1]s/v1/users -H 'Content-Type: application/json' -d '{"email":"ada@example.com","password":"correct horse battery"}'
+	at := e.config.Issuer
+	if differ { // what listens at the issuer's port is another program
+		at = strings.TrimSuffix(at, ":"+named) + ":" + listened
+	}
+	register := fmt.Sprintf(`curl -s %s/v1/users -H 'Content-Type: application/json' -d '{"email":"ada@example.com","password":"correct horse battery"}'`, at)
+	if e.config.Registration != "open" {
+		register = `echo 'correct horse battery' | authserver users create ada@example.com`
+	}
+	fmt.Fprintf(e.stdout, `
+  %[2]s
   curl -s %[1]s/v1/login -H 'Content-Type: application/json' -d '{"email":"ada@example.com","password":"correct horse battery"}'
   curl -s %[1]s/v1/refresh -H 'Content-Type: application/json' -d '{"refresh_token":"PASTE IT HERE"}'
 
-`, e.config.Issuer)
+`, at, register)
 }
 
 // otherPort compares the port of a loopback issuer, behind which there is seldom a

@@ -62,9 +62,13 @@ func (c *sessionsList) Run(e *environment) error {
 		}
 		return e.print(views, func() [][]string {
 			rows := [][]string{{"ID", "DEVICE", "IP", "CREATED", "LAST REFRESH", "IDLE END", "END", "STATE"}}
-			for _, v := range views {
+			now := time.Now()
+			for i, v := range views {
 				state, device := "living", v.DeviceName
-				if v.EndedAt != "" {
+				switch {
+				case v.EndedAt == "" && (!now.Before(sessions[i].IdleExpiresAt) || !now.Before(sessions[i].ExpiresAt)):
+					state = "expired"
+				case v.EndedAt != "":
 					state = "ended " + v.EndedAt + " by " + v.EndReason
 				}
 				if device == "" {

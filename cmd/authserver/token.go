@@ -44,17 +44,20 @@ func (e *environment) signingRing(in *app.Installation) (*keys.Ring, error) {
 }
 
 type tokenMint struct {
-	User     string        `required:"" help:"E-mail address or id."`
-	TTL      time.Duration `name:"ttl" help:"Life of the token; access-ttl without it, which is also the most."`
-	Audience []string      `name:"for" help:"Audience; the configured one without it."`
-	Scope    string        `help:"Scope; that of a first-party login without it."`
-	Admin    bool          `help:"For the admin API: the account must have the role admin."`
+	User     string         `required:"" help:"E-mail address or id."`
+	TTL      *time.Duration `name:"ttl" help:"Life of the token; access-ttl without it, which is also the most."`
+	Audience []string       `name:"for" help:"Audience; the configured one without it."`
+	Scope    string         `help:"Scope; that of a first-party login without it."`
+	Admin    bool           `help:"For the admin API: the account must have the role admin."`
 }
 
 func (c *tokenMint) Run(e *environment) error {
-	ttl := c.TTL
-	if ttl == 0 {
-		ttl = e.config.AccessTTL
+	ttl := e.config.AccessTTL
+	if c.TTL != nil {
+		ttl = *c.TTL
+	}
+	if slices.Contains(c.Audience, "") {
+		return usageError(errors.New("--for is empty; want an audience"))
 	}
 	// Keys stay published for as long as access tokens live, and no longer.
 	if ttl < time.Second || ttl > e.config.AccessTTL {
@@ -144,16 +147,35 @@ func contains(list []string, want string) bool {
 // wanted says what is missing where neither has one.
 func (e *environment) readToken(arg, wanted string) (string, error) {
 	if arg != "-" {
-		return arg, nil
+		return e.whole(arg, wanted)
 	}
 	line, err := bufio.NewReader(io.LimitReader(e.stdin, 1<<20)).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return "", err
 	}
-	if line = strings.TrimSpace(line); line == "" {
+	return e.whole(line, wanted)
+}
+
+// whole takes off what comes along when a token is pasted. Nothing at all is what a script
+// has in a variable that is not set: it names nothing.
+func (*environment) whole(text, wanted string) (string, error) {
+	text = strings.TrimSpace(text)
+	if scheme, rest, found := strings.Cut(text, " "); found && strings.EqualFold(scheme, "Bearer") {
+		text = strings.TrimSpace(rest)
+	}
+	if text == "" {
 		return "", usageError(fmt.Errorf("no %s: want it as the argument or on standard input", wanted))
 	}
-	return line, nil
+	return text, nil
+}
+
+// accessToken is readToken for what a refresh token says nothing to.
+func (e *environment) accessToken(arg string) (string, error) {
+	text, err := e.readToken(arg, "token")
+	if err == nil && strings.HasPrefix(text, refresh.Prefix) {
+		err = fail(exitNotFound, errors.New("a refresh token, which has nothing to read in it; want an access token"), "authserver explain says what became of it")
+	}
+	return text, err
 }
 
 type tokenVerify struct {
@@ -162,7 +184,7 @@ type tokenVerify struct {
 }
 
 func (c *tokenVerify) Run(e *environment) error {
-	text, err := e.readToken(c.Token, "token")
+	text, err := e.accessToken(c.Token)
 	if err != nil {
 		return err
 	}
@@ -207,7 +229,7 @@ type tokenInspect struct {
 }
 
 func (c *tokenInspect) Run(e *environment) error {
-	text, err := e.readToken(c.Token, "token")
+	text, err := e.accessToken(c.Token)
 	if err != nil {
 		return err
 	}

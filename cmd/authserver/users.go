@@ -320,7 +320,11 @@ func (c *usersImport) Run(e *environment) error {
 	begun := time.Now()
 	done, err := registry.Import(e.ctx, from, begun, c.DryRun, e.actor(), e.requestID())
 	for _, w := range done.Warnings {
-		e.say("line %d: %s: %s", w.Line, printable(w.Email), printable(w.Reason))
+		who := ""
+		if w.Email != "" {
+			who = printable(w.Email) + ": "
+		}
+		e.say("line %d: %s%s", w.Line, who, printable(w.Reason))
 	}
 	if printErr := e.print(done, func() [][]string {
 		verb := "created"

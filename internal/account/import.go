@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"example.com/authserver/internal/id"
@@ -152,7 +153,7 @@ func readImportLine(text []byte, now time.Time) (NewUser, string, error) {
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&line); err != nil {
-		return NewUser{}, "", fmt.Errorf("not a JSON object of the import format: %w", err)
+		return NewUser{}, "", fmt.Errorf("no line of the import format, like {\"email\":\"ada@example.com\",\"password_hash\":\"$2y$10$...\"}: %s", strings.TrimPrefix(err.Error(), "json: "))
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return NewUser{}, line.Email, errors.New("more than one JSON value in the line")

@@ -95,6 +95,15 @@ func OpenEngine(ctx context.Context, c *config.Config, server bool) (store.Engin
 	return postgres.Open(ctx, postgres.Options{URL: c.DatabaseURL, MaxConns: int32(conns)})
 }
 
+// CheckDatabaseURL reports a URL of PostgreSQL that no server could be reached by. It
+// connects to nothing.
+func CheckDatabaseURL(c *config.Config) error {
+	if _, ok := c.SQLitePath(); ok {
+		return nil
+	}
+	return postgres.CheckURL(c.DatabaseURL)
+}
+
 // Open opens the installation. The caller closes the Engine.
 func Open(ctx context.Context, c *config.Config, use Use) (*Installation, error) {
 	if path, ok := c.SQLitePath(); ok && use != ToServe && use != ToFound {
@@ -152,6 +161,9 @@ func (in *Installation) identify(ctx context.Context, use Use) error {
 	if err != nil {
 		return err
 	}
+	if !founded && use == ToOperate { // to look at it must not found it, nor make a key
+		return noInstallation("a database with tables and nothing in them")
+	}
 	current, made, err := in.masterKey(!founded || use == ToRescue)
 	if err != nil {
 		return err
@@ -189,7 +201,7 @@ func (in *Installation) identify(ctx context.Context, use Use) error {
 	if facts.Issuer != in.Config.Issuer {
 		return &Mismatch{
 			What: config.EnvName("issuer"), Seen: fmt.Sprintf("%q", in.Config.Issuer), Expected: fmt.Sprintf("%q, which this database was made for", facts.Issuer),
-			Hint: "to change the issuer for good (every token signed before becomes invalid): authserver config set-issuer " + in.Config.Issuer,
+			Hint: "set " + config.EnvName("issuer") + "=" + facts.Issuer + "; to change the issuer for good (every token signed before becomes invalid): authserver config set-issuer " + in.Config.Issuer,
 		}
 	}
 	if use == ToRescue {

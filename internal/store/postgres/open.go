@@ -66,12 +66,26 @@ type DB struct {
 
 var _ store.Engine = (*DB)(nil)
 
+// CheckURL reports a URL that cannot be one of a PostgreSQL server. It connects to nothing.
+func CheckURL(url secret.Text) error {
+	_, err := parseURL(url)
+	return err
+}
+
+func parseURL(url secret.Text) (*pgxpool.Config, error) {
+	config, err := pgxpool.ParseConfig(url.Reveal())
+	if err != nil {
+		return nil, &store.Unfit{Err: fmt.Errorf("read the database URL: %w", err)}
+	}
+	return config, nil
+}
+
 // Open connects to the database. It fails when there is no server, or one that
 // is too old; an empty database is fine.
 func Open(ctx context.Context, o Options) (*DB, error) {
-	config, err := pgxpool.ParseConfig(o.URL.Reveal())
+	config, err := parseURL(o.URL)
 	if err != nil {
-		return nil, &store.Unfit{Err: fmt.Errorf("read the database URL: %w", err)}
+		return nil, err
 	}
 	if config.ConnConfig.ConnectTimeout <= 0 {
 		config.ConnConfig.ConnectTimeout = 5 * time.Second

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	lib "modernc.org/sqlite/lib"
+
 	"example.com/authserver/internal/account"
 	"example.com/authserver/internal/audit"
 	"example.com/authserver/internal/keys"
@@ -86,13 +88,24 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if err != nil {
 		db.folder.close()
 		db.lock.release()
-		return nil, fmt.Errorf("open %s: %w", db.path, err)
+		return nil, opening(db.path, err)
 	}
 	db.writer <- w
 	for range readersMax {
 		db.readers <- nil
 	}
 	return db, nil
+}
+
+// opening tells what of a file is wrong for good from trouble.
+func opening(path string, err error) error {
+	switch code(err) {
+	case lib.SQLITE_NOTADB:
+		return &store.Unfit{Err: fmt.Errorf("%s is no database of SQLite", path)}
+	case lib.SQLITE_READONLY:
+		return &store.Unfit{Err: fmt.Errorf("%s, or a file or directory of it, may not be written by this user", path)}
+	}
+	return fmt.Errorf("open %s: %w", path, err)
 }
 
 // OnTrouble implements store.Engine: a sync of what was folded has failed, which
