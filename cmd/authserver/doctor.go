@@ -58,6 +58,7 @@ func (c *doctorCmd) Run(e *environment) error {
 // examine looks at the installation, and at its site: the issuer is in the database.
 func (c *doctorCmd) examine(e *environment, x *app.Examination) error {
 	in, err := e.open(app.ToOperate)
+	x.ExamineIssuer(e.config, e.sources.Origin("issuer") != "default" || flagGiven(e.args, "issuer"))
 	x.ExamineSite(e.config)
 	if err != nil {
 		return fmt.Errorf("the installation cannot be opened: %w", err)

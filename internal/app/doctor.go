@@ -70,6 +70,15 @@ func (x *Examination) ExamineSettings(c *config.Config) {
 	}
 }
 
+// ExamineIssuer remarks on an issuer that the database alone names: commands take it from
+// there, and a server does not start without the setting.
+func (x *Examination) ExamineIssuer(c *config.Config, set bool) {
+	if !set && c.Issuer != config.DefaultIssuer {
+		x.remark(Warning, "issuer", config.EnvName("issuer")+" is not set here, and this database was made for "+c.Issuer, "the setting wherever a server starts",
+			config.EnvName("issuer")+"="+c.Issuer)
+	}
+}
+
 // ExamineSite looks at what browsers and proxies make of the issuer: cookies, CORS,
 // addresses.
 func (x *Examination) ExamineSite(c *config.Config) {
