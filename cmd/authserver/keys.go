@@ -137,7 +137,7 @@ func (e *environment) keyTable(all bool) error {
 }
 
 type keysRotate struct {
-	Algorithm string    `arg:"" optional:"" help:"Only this algorithm; all configured ones without it."`
+	Algorithm *string   `arg:"" optional:"" help:"Only this algorithm; all configured ones without it."`
 	At        time.Time `help:"Not before this instant (RFC 3339)."`
 	Cancel    bool      `help:"Take back a rotation that has not happened yet."`
 	Back      bool      `help:"Let the previous key sign again, while it is still published."`
@@ -180,13 +180,13 @@ func (c *keysRotate) check() (keys.Algorithm, error) {
 	if (c.Cancel || c.Back) && !c.At.IsZero() {
 		return "", errors.New("--at goes with neither --cancel nor --back: both act at once")
 	}
-	if c.Cancel && c.Back || c.Refresh && (c.Cancel || c.Back || c.Algorithm != "" || !c.At.IsZero()) {
+	if c.Cancel && c.Back || c.Refresh && (c.Cancel || c.Back || c.Algorithm != nil || !c.At.IsZero()) {
 		return "", errors.New("--cancel, --back and --refresh exclude each other; --refresh takes nothing else")
 	}
-	if c.Algorithm == "" {
+	if c.Algorithm == nil {
 		return "", nil
 	}
-	return keys.ParseAlgorithm(c.Algorithm)
+	return keys.ParseAlgorithm(*c.Algorithm)
 }
 
 func (c *keysRotate) rotate(e *environment, vault admin.Vault, alg keys.Algorithm) ([]keys.Rotation, error) {

@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"golang.org/x/term"
@@ -122,8 +121,9 @@ func (e *environment) greet(public net.Addr, log *slog.Logger) {
 		return
 	}
 	at := e.config.Issuer
-	if differ { // what listens at the issuer's port is another program
-		at = strings.TrimSuffix(at, ":"+named) + ":" + listened
+	if u, err := url.Parse(at); differ && err == nil && u.Scheme == "http" { // what listens at the issuer's port is another program
+		u.Host = net.JoinHostPort(u.Hostname(), listened)
+		at = u.String()
 	}
 	register := fmt.Sprintf(`curl -s %s/v1/users -H 'Content-Type: application/json' -d '{"email":"ada@example.com","password":"correct horse battery"}'`, at)
 	if e.config.Registration != "open" {

@@ -82,15 +82,15 @@ func (c *sessionsList) Run(e *environment) error {
 }
 
 type sessionsRevoke struct {
-	Session      string `arg:"" optional:"" help:"The id of one session."`
-	User         string `help:"All sessions of this account: e-mail address or id."`
-	IssuedBefore string `placeholder:"INSTANT" help:"All sessions of everybody that began before this instant (RFC 3339, or now), as after a restore of the database."`
-	Yes          bool   `help:"Do not ask."`
+	Session      *string `arg:"" optional:"" help:"The id of one session."`
+	User         *string `help:"All sessions of this account: e-mail address or id."`
+	IssuedBefore *string `placeholder:"INSTANT" help:"All sessions of everybody that began before this instant (RFC 3339, or now), as after a restore of the database."`
+	Yes          bool    `help:"Do not ask."`
 }
 
 func (c *sessionsRevoke) Run(e *environment) error {
 	chosen := 0
-	for _, set := range []bool{c.Session != "", c.User != "", c.IssuedBefore != ""} {
+	for _, set := range []bool{c.Session != nil, c.User != nil, c.IssuedBefore != nil} {
 		if set {
 			chosen++
 		}
@@ -98,8 +98,8 @@ func (c *sessionsRevoke) Run(e *environment) error {
 	if chosen != 1 {
 		return usageError(errors.New("want exactly one of a session id, --user and --issued-before"))
 	}
-	if c.User != "" {
-		return e.withUser(c.User, func(in *app.Installation, u account.User) error {
+	if c.User != nil {
+		return e.withUser(*c.User, func(in *app.Installation, u account.User) error {
 			return e.endSessions(in, session.End{User: u.ID})
 		})
 	}
@@ -108,11 +108,11 @@ func (c *sessionsRevoke) Run(e *environment) error {
 		return err
 	}
 	defer in.Engine.Close()
-	if c.IssuedBefore != "" {
+	if c.IssuedBefore != nil {
 		return c.raiseFloor(e, in)
 	}
 	var sid id.Session
-	if err := sid.UnmarshalText([]byte(c.Session)); err != nil {
+	if err := sid.UnmarshalText([]byte(*c.Session)); err != nil {
 		return usageError(err)
 	}
 	s, err := in.Engine.Sessions().Session(e.ctx, sid, e.config.Refresh(""))
@@ -173,7 +173,7 @@ func (c *sessionsRevoke) instant(e *environment, in *app.Installation) (time.Tim
 	if err != nil {
 		return time.Time{}, err
 	}
-	return floorOf(c.IssuedBefore, ring.StoreNow, time.Now())
+	return floorOf(*c.IssuedBefore, ring.StoreNow, time.Now())
 }
 
 // floorOf reads a floor. One that lies in the future would kill every session at its

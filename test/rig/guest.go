@@ -26,15 +26,17 @@ const (
 	guestPatience = 4 * time.Minute
 )
 
-// Stay makes visits until over is closed. An error says that a promise was broken: a right
+// Stay makes visits until over is closed or ctx ends. An error says that a promise was broken: a right
 // password or a logout that was refused, or no answer for minutes.
 func (g *Guest) Stay(ctx context.Context, over <-chan struct{}) error {
 	for {
-		if err := g.once(ctx); err != nil {
+		if err := g.once(ctx); err != nil || ctx.Err() != nil {
 			return err
 		}
 		select {
 		case <-over:
+			return nil
+		case <-ctx.Done():
 			return nil
 		case <-time.After(g.Pause):
 		}
@@ -70,6 +72,8 @@ func (g *Guest) once(ctx context.Context) error {
 		switch {
 		case err == nil && out.Status == http.StatusNoContent:
 			g.gone = append(g.gone, token)
+			return nil
+		case ctx.Err() != nil:
 			return nil
 		case err == nil && out.Status != http.StatusServiceUnavailable:
 			return fmt.Errorf("a logout: %s", out)

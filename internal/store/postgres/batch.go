@@ -301,7 +301,7 @@ func (s Families) rotateOnce(ctx context.Context, how rotating, batch []refresh.
 // forBatch acquires a connection for a batch. Where the server grants no more of them, it is
 // one that ordinary statements have: it is lent, and has not the settings of the others.
 func (db *DB) forBatch(ctx context.Context) (conn *pgxpool.Conn, lent bool, err error) {
-	if now := time.Now(); now.UnixNano() >= db.lending.Load() {
+	if now := time.Now(); now.UnixNano() >= db.lending.Load() || db.batch.Stat().IdleConns() > 0 {
 		conn, err = db.batch.Acquire(ctx)
 		if codeOf(err) != tooManyConns {
 			return conn, false, err

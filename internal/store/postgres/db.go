@@ -65,9 +65,15 @@ func (db *DB) readWithin(ctx context.Context, name string, bound time.Duration, 
 // that is lent, while without any nobody could read the keys and this node would sign nothing.
 func (db *DB) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 	conn, err := db.main.Acquire(ctx)
-	if codeOf(err) != tooManyConns || db.main.Stat().TotalConns() > 0 || db.batch.Stat().TotalConns() == 0 {
+	if codeOf(err) != tooManyConns {
 		return conn, err
 	}
+	// Connections that are being made count for nothing: others are refused as well.
+	main, batch := db.main.Stat(), db.batch.Stat()
+	if main.AcquiredConns()+main.IdleConns() > 0 || batch.TotalConns() == 0 {
+		return conn, err
+	}
+	db.lending.Store(time.Now().Add(lendingFor).UnixNano()) // else a batch would be the quicker one again
 	db.batch.Reset()
 	return db.main.Acquire(ctx) // it may be too early for that: whoever asks tries again
 }

@@ -56,6 +56,9 @@ func (s Logins) Open(ctx context.Context, o login.Opening) (f refresh.Family, er
 		if !a.admits(o) {
 			return nil, login.ErrRefused
 		}
+		if a.now.Before(a.floor) {
+			return nil, login.ErrBelowFloor
+		}
 		f = born(o, a)
 		return s.bear(ctx, tx, o, f, a)
 	}}

@@ -134,9 +134,9 @@ func (db *DB) Migrate(ctx context.Context) (applied []string, err error) {
 		case codeOf(err) == lockNotAvailable:
 			// A migration waits half a second for a table: behind a backup that
 			// reads it for an hour it would hold up every request of the running
-			// nodes, which queue behind it. After a few tries it waits for a little more
-			// than deadlock_timeout: no sooner does PostgreSQL send an automatic vacuum
-			// away, which may go through a large table for an hour as well.
+			// nodes, which queue behind it. Behind a vacuum it waits for a little more than
+			// deadlock_timeout, after a few tries: no sooner does PostgreSQL send an automatic
+			// one away, which may go through a large table for an hour as well.
 			if time.Since(started) > tablePatience {
 				return applied, fmt.Errorf("a table was in use whenever it was asked for in %s; look for a long transaction or a vacuum in pg_stat_activity: %w", tablePatience, err)
 			}
@@ -155,15 +155,19 @@ func (db *DB) Migrate(ctx context.Context) (applied []string, err error) {
 	}
 }
 
-// migrateOnce runs what is pending. The migrations wait for half a second for a table, or,
-// where that is asked for, for a little more than deadlock_timeout.
+// migrateOnce runs what is pending. The migrations wait for half a second for a table, or, if
+// patient, where a table is being vacuumed, for a little more than deadlock_timeout, unless
+// that is longer than everybody could wait behind it.
 func (db *DB) migrateOnce(ctx context.Context, patient bool) (applied []string, err error) {
 	pool := stdlib.OpenDB(*db.main.Config().ConnConfig, stdlib.OptionAfterConnect(func(ctx context.Context, c *pgx.Conn) error {
 		if !patient {
 			return nil
 		}
 		_, err := c.Exec(ctx, `-- name: schema.patience
-			SELECT set_config('authserver.patience', setting::int + 200 || unit, false) FROM pg_settings WHERE name = 'deadlock_timeout'`)
+			SELECT set_config('authserver.patience', setting::int + 200 || unit, false) FROM pg_settings
+			WHERE name = 'deadlock_timeout' AND setting::int <= 2000 AND EXISTS (
+				SELECT FROM pg_locks WHERE granted AND mode = 'ShareUpdateExclusiveLock' AND locktype = 'relation'
+					AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`)
 		return err
 	}))
 	defer func() { _ = pool.Close() }()

@@ -55,6 +55,9 @@ func (s Logins) Open(ctx context.Context, o login.Opening) (f refresh.Family, er
 		if !may {
 			return login.ErrRefused
 		}
+		if t.now.Before(f.Floor) {
+			return login.ErrBelowFloor
+		}
 		if err := t.endReplaced(o); err != nil {
 			return err
 		}

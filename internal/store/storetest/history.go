@@ -201,6 +201,13 @@ func (h *history) bear(n int, request string) {
 			h.acts["refused login"]++
 			continue
 		}
+		if now.Before(h.floor) {
+			if !errors.Is(b.err, login.ErrBelowFloor) {
+				h.r.Errorf("a session at %s, everything before %s being revoked: %v, want it refused", now, h.floor, b.err)
+			}
+			h.acts["login below the floor"]++
+			continue
+		}
 		h.r.must(b.err)
 		want := b.o.Family
 		want.AuthTime, want.BornAt, want.HeadBorn, want.UsedAt, want.AbsoluteEnd = now, now, now, now, now.Add(b.o.AbsoluteTTL)
