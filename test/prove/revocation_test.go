@@ -13,7 +13,7 @@ import (
 // means that the session is dead, and 503 that it is alive or dead, and nothing in between.
 func TestRevocation_whateverStatementFails(t *testing.T) {
 	t.Run("postgres", func(t *testing.T) {
-		l := newLab(t, database(t))
+		l, seed := newLab(t, database(t)), provetest.Seed(t)
 		for _, act := range []struct {
 			name  string
 			step  int // one in so many statements fails, at an effort of 1
@@ -33,7 +33,7 @@ func TestRevocation_whateverStatementFails(t *testing.T) {
 		} {
 			step := max(1, act.step/provetest.Effort(t))
 			failed := 0
-			for k := 1 + provetest.Dice(provetest.Seed(t), step).IntN(step); k <= mostMessages; k += step {
+			for k := 1 + provetest.Dice(seed, step).IntN(step); k <= mostMessages; k += step {
 				email := crand.Text() + "@example.com"
 				mine := person(l, l.http, l.url, email)
 				victim := mine
