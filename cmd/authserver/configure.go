@@ -101,8 +101,8 @@ func (c *configSetIssuer) Run(e *environment) error {
 		return err
 	}
 	e.config.Issuer = c.Issuer
-	for _, p := range e.config.Check() { // nothing but the issuer has changed
-		return usageError(fmt.Errorf("the issuer is %s; want %s", p.Seen, p.Expected))
+	if problems := e.config.Check(); len(problems) > 0 { // nothing but the issuer has changed
+		return usageError(fmt.Errorf("the issuer is %s; want %s", problems[0].Seen, problems[0].Expected))
 	}
 	if path, ok := e.config.SQLitePath(); ok {
 		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -93,6 +91,11 @@ func (c *explainCmd) Run(e *environment) error {
 	var presented int32
 	var filters []audit.Filter
 	var sid id.Session
+	ofSession := func() (err error) {
+		found, err = in.Engine.Sessions().Families(e.ctx, sid)
+		filters = append(filters, audit.Filter{Session: sid, Limit: 1000})
+		return err
+	}
 	switch {
 	case strings.HasPrefix(what, refresh.Prefix):
 		t, err := refresh.Parse(e.ctx, ring, what)
@@ -116,15 +119,13 @@ func (c *explainCmd) Run(e *environment) error {
 			return fail(exitNotFound, err, "authserver token inspect shows what is in it")
 		}
 		e.say("an access token leaves no trace itself: this is of the session %s that it names; authserver token verify says whether it is valid", sid)
-		if found, err = in.Engine.Sessions().Families(e.ctx, sid); err != nil {
+		if err := ofSession(); err != nil {
 			return err
 		}
-		filters = append(filters, audit.Filter{Session: sid, Limit: 1000})
 	case sid.UnmarshalText([]byte(what)) == nil:
-		if found, err = in.Engine.Sessions().Families(e.ctx, sid); err != nil {
+		if err := ofSession(); err != nil {
 			return err
 		}
-		filters = append(filters, audit.Filter{Session: sid, Limit: 1000})
 		if len(found) == 0 { // the log of the server names families, too
 			f, _, err := in.Engine.Families().Family(e.ctx, id.Family(sid))
 			if err != nil {
@@ -165,19 +166,11 @@ func (c *explainCmd) Run(e *environment) error {
 
 // sessionOf reads the session that an access token names, which nobody has verified.
 func sessionOf(jwt string) (sid id.Session, err error) {
-	parts := strings.Split(jwt, ".")
-	if len(parts) != 3 {
-		return sid, fmt.Errorf("not a signed JWT: %d parts separated by dots, want 3", len(parts))
-	}
 	var claims struct {
 		Session string `json:"sid"`
 	}
-	raw, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err == nil {
-		err = json.Unmarshal(raw, &claims)
-	}
-	if err != nil {
-		return sid, fmt.Errorf("not a JWT: its payload: %w", err)
+	if err := readPart(jwt, 1, &claims); err != nil {
+		return sid, err
 	}
 	if err := sid.UnmarshalText([]byte(claims.Session)); err != nil {
 		return sid, fmt.Errorf("a JWT that names no session: its sid is %.60q", claims.Session)

@@ -233,18 +233,10 @@ func (c *tokenInspect) Run(e *environment) error {
 	if err != nil {
 		return err
 	}
-	parts := strings.Split(text, ".")
-	if len(parts) != 3 {
-		return fail(exitNotFound, fmt.Errorf("not a signed JWT: %d parts separated by dots, want 3", len(parts)), "")
-	}
-	decoded := make([]map[string]any, 2)
-	for i, name := range []string{"header", "payload"} {
-		raw, err := base64.RawURLEncoding.DecodeString(parts[i])
-		if err == nil {
-			err = json.Unmarshal(raw, &decoded[i])
-		}
-		if err != nil {
-			return fail(exitNotFound, fmt.Errorf("not a JWT: its %s: %w", name, err), "")
+	decoded := make([]map[string]any, len(jwtParts))
+	for i := range jwtParts {
+		if err := readPart(text, i, &decoded[i]); err != nil {
+			return fail(exitNotFound, err, "")
 		}
 	}
 	for _, claim := range []string{"exp", "iat", "auth_time"} {
@@ -255,7 +247,7 @@ func (c *tokenInspect) Run(e *environment) error {
 	e.say("not verified: anybody can write this")
 	return e.print(map[string]any{"header": decoded[0], "payload": decoded[1]}, func() [][]string {
 		rows := [][]string{{"PART", "MEMBER", "VALUE"}}
-		for i, part := range []string{"header", "payload"} {
+		for i, part := range jwtParts {
 			for _, name := range slices.Sorted(maps.Keys(decoded[i])) {
 				value, ok := decoded[i][name].(string)
 				if !ok {
@@ -270,4 +262,23 @@ func (c *tokenInspect) Run(e *environment) error {
 		}
 		return rows
 	})
+}
+
+// jwtParts are what can be read in a JWT, in their order.
+var jwtParts = [...]string{"header", "payload"}
+
+// readPart decodes one of jwtParts of a JWT that nobody has verified.
+func readPart(jwt string, which int, into any) error {
+	parts := strings.Split(jwt, ".")
+	if len(parts) != 3 {
+		return fmt.Errorf("not a signed JWT: %d parts separated by dots, want 3", len(parts))
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(parts[which])
+	if err == nil {
+		err = json.Unmarshal(raw, into)
+	}
+	if err != nil {
+		return fmt.Errorf("not a JWT: its %s: %w", jwtParts[which], err)
+	}
+	return nil
 }

@@ -26,8 +26,8 @@ const (
 	guestPatience = 4 * time.Minute
 )
 
-// Stay makes visits until over is closed or ctx ends. An error says that a promise was broken: a right
-// password or a logout that was refused, or no answer for minutes.
+// Stay makes visits until over is closed or ctx ends. An error says that a promise was
+// broken: a right password or a logout that was refused, or no answer for minutes.
 func (g *Guest) Stay(ctx context.Context, over <-chan struct{}) error {
 	for {
 		if err := g.once(ctx); err != nil || ctx.Err() != nil {

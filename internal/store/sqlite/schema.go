@@ -42,11 +42,14 @@ func (db *DB) schema(ctx context.Context, p *goose.Provider) (s store.Schema, er
 	for _, source := range p.ListSources() {
 		s.Newest = source.Version
 		if source.Version > s.Applied {
-			s.Pending = append(s.Pending, strings.TrimSuffix(filepath.Base(source.Path), ".sql"))
+			s.Pending = append(s.Pending, nameOf(source))
 		}
 	}
 	return s, err
 }
+
+// nameOf names a migration as `migrate` prints it.
+func nameOf(s *goose.Source) string { return strings.TrimSuffix(filepath.Base(s.Path), ".sql") }
 
 // Migrate implements store.Engine. Processes that come at once wait for each
 // other at the directory; the server that is already running goes on.
@@ -86,7 +89,7 @@ func (db *DB) migrate(ctx context.Context) (applied []string, err error) {
 		results = partial.Applied
 	}
 	for _, r := range results {
-		applied = append(applied, strings.TrimSuffix(filepath.Base(r.Source.Path), ".sql"))
+		applied = append(applied, nameOf(r.Source))
 	}
 	if err != nil {
 		return applied, fmt.Errorf("migrate %s: %w", db.path, err)
