@@ -51,6 +51,9 @@ func await(ctx context.Context, read func() error) error {
 
 // typed asks at the keyboard for something that is not shown.
 func (e *environment) typed(prompt string) (text []byte, err error) {
+	if e.ctx.Err() != nil {
+		return nil, errInterrupted
+	}
 	fd := int(e.keyboard.Fd())
 	before, err := term.GetState(fd)
 	if err != nil {

@@ -32,7 +32,7 @@ func (c *doctorCmd) Run(e *environment) error {
 	if wrong {
 		x.ExamineSite(e.config)
 	} else {
-		opened = c.examine(e, x)
+		wrong, opened = c.examine(e, x)
 	}
 	if err := e.print(x.Remarks, func() [][]string {
 		rows := [][]string{{"STATE", "CHECK", "SEEN", "EXPECTED", "HINT"}}
@@ -55,22 +55,27 @@ func (c *doctorCmd) Run(e *environment) error {
 	return nil
 }
 
-// examine looks at the installation, and at its site: the issuer is in the database.
-func (c *doctorCmd) examine(e *environment, x *app.Examination) error {
+// examine looks at the installation, and at its site: the issuer is in the database. wrong
+// says that a server would not start with the one that is set here.
+func (c *doctorCmd) examine(e *environment, x *app.Examination) (wrong bool, err error) {
+	set := ""
+	if e.sources.Origin("issuer") != "default" || flagGiven(e.args, "issuer") {
+		set = e.config.Issuer
+	}
 	in, err := e.open(app.ToOperate)
-	x.ExamineIssuer(e.config, e.sources.Origin("issuer") != "default" || flagGiven(e.args, "issuer"))
+	wrong = !x.ExamineIssuer(e.config, set)
 	x.ExamineSite(e.config)
 	if err != nil {
-		return fmt.Errorf("the installation cannot be opened: %w", err)
+		return wrong, fmt.Errorf("the installation cannot be opened: %w", err)
 	}
 	defer in.Engine.Close()
 	x.ExamineInstallation(e.ctx, in)
 	if c.Offline {
-		return nil
+		return wrong, nil
 	}
 	status, err := keys.NewCustodian(in.Engine.Keys(), in.Masters, e.config.Keys(), nil).Status(e.ctx)
 	if err != nil {
-		return err
+		return wrong, err
 	}
 	var kids []string
 	for _, k := range status.Keys {
@@ -80,5 +85,5 @@ func (c *doctorCmd) examine(e *environment, x *app.Examination) error {
 		}
 	}
 	x.ExaminePublic(e.ctx, e.config, kids)
-	return nil
+	return wrong, nil
 }

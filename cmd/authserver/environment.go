@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/user"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -94,6 +95,15 @@ func (e *environment) checked() error {
 		}
 	}
 	return configError(errors.New(strings.Join(lines, "\n       ")))
+}
+
+// filled refuses a flag that was given and names nothing, as one has it that takes its
+// value from a variable which is not set: it would mean what the command does without it.
+func (e *environment) filled(flag string, list []string, want string) error {
+	if slices.Contains(list, "") || len(list) == 0 && flagGiven(e.args, flag) {
+		return usageError(fmt.Errorf("--%s is empty; want %s", flag, want))
+	}
+	return nil
 }
 
 // actor names who runs this command, for the audit log.

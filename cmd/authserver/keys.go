@@ -10,6 +10,7 @@ import (
 
 	"example.com/authserver/internal/admin"
 	"example.com/authserver/internal/app"
+	"example.com/authserver/internal/fault"
 	"example.com/authserver/internal/keys"
 )
 
@@ -282,16 +283,19 @@ func (c *keysReset) Run(e *environment) error {
 	}
 	defer in.Engine.Close()
 	if err := e.confirm("Every signing key is given up and every session ends. Users stay. The issuer is "+e.config.Issuer+".", e.config.Issuer, ""); err != nil {
-		in.Forsake() // else the next start would take the key that was made for this
+		in.Forsake(e.ctx) // else the next start would take the key that was made for this
 		return err
 	}
 	reset, err := vault.ResetMasterKeyLost(e.ctx, e.by())
+	if fault.Is(err, fault.Conflict) {
+		in.Forsake(e.ctx) // nothing is sealed under it
+	}
 	if err != nil {
 		return err
 	}
 	ended, err := e.endUnderRoots(vault, reset.EndFamilies, reset.Settled)
 	if err != nil {
-		return done(fmt.Sprintf("%d keys ARE given up", len(reset.Revoked)), err)
+		return done(fmt.Sprintf("%d keys ARE given up", len(reset.Revoked)), err, serversEnd)
 	}
 	return e.print(map[string]any{"revoked": reset.Revoked, "sessions_ended": ended}, func() [][]string {
 		return [][]string{{fmt.Sprintf("%d keys given up, %d sessions ended; new keys sign from now on", len(reset.Revoked), ended)}}

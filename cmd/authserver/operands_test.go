@@ -28,6 +28,35 @@ func TestShieldKIDs(t *testing.T) {
 	}
 }
 
+// What is empty, as of a variable that is not set, selects nothing: it would mean everything,
+// or what the verb does without it.
+func TestRun_whatIsEmptySelectsNothing(t *testing.T) {
+	for _, args := range [][]string{
+		{"token", "verify", "a.b.c", "--for", ""},
+		{"token", "verify", "a.b.c", "--for="},
+		{"token", "mint", "--user", "ada@example.com", "--for", ""},
+		{"users", "create", "ada@example.com", "--generate", "--role", ""},
+		{"audit", "list", "--user", ""},
+		{"explain", ""},
+		{"keys", "rotate", ""},
+		{"keys", "export", ""},
+		{"sessions", "revoke", "", "--yes"},
+		{"sessions", "revoke", "--user", "", "--yes"},
+	} {
+		t.Run(strings.Join(args, " "), func(t *testing.T) {
+			var stdout, stderr bytes.Buffer
+			dir := t.TempDir()
+			if code := run(t.Context(), []string{"users", "create", "root@example.com", "--generate"}, []string{"AUTHSERVER_DATA_DIR=" + dir}, strings.NewReader(""), &stdout, &stderr); code != exitOK {
+				t.Fatalf("exit code %d: %s", code, &stderr)
+			}
+			stderr.Reset()
+			if code := run(t.Context(), args, []string{"AUTHSERVER_DATA_DIR=" + dir}, strings.NewReader(""), &stdout, &stderr); code != exitUsage {
+				t.Errorf("exit code %d, want %d; it printed:\n%s%s", code, exitUsage, &stdout, &stderr)
+			}
+		})
+	}
+}
+
 // A key id with a dash reaches the verb, and the hint of a wrong command line
 // names the help of the verb it was meant for.
 func TestRun_wrongCommandLines(t *testing.T) {

@@ -44,7 +44,7 @@ func (c *keysRevoke) Run(e *environment) error {
 	}
 	ended, err := e.endUnderRoots(vault, radius.EndFamilies, radius.Settled)
 	if err != nil {
-		return done(radius.KID+" IS revoked", err)
+		return done(radius.KID+" IS revoked", err, serversEnd)
 	}
 	return e.printRadius(radius, ended, false)
 }
@@ -110,13 +110,16 @@ func total(by map[int]int) (n int) {
 
 // done tells of an act that was committed before what comes after it failed, or was
 // interrupted.
-func done(what string, err error) error {
+func done(what string, err error, hint string) error {
 	code, _ := classify(err)
 	if errors.Is(err, context.Canceled) {
 		err = errors.New("interrupted")
 	}
-	return fail(code, fmt.Errorf("%s; then: %w", what, err), "a server that runs ends the sessions that are left of it, within minutes")
+	return fail(code, fmt.Errorf("%s; then: %w", what, err), hint)
 }
+
+// serversEnd is the hint of what servers complete.
+const serversEnd = "a server that runs ends the sessions that are left of it, within minutes"
 
 // endUnderRoots ends the families whose head is under a root key that was
 // given up: at once, and again when no node can have made one since. A run that

@@ -148,6 +148,10 @@ func (c *sessionsRevoke) raiseFloor(e *environment, in *app.Installation) error 
 		}
 	}
 	floor, err := in.Engine.Sessions().RaiseFloor(e.ctx, before, e.actor(), e.requestID())
+	revoked := fmt.Sprintf("everything before %s IS revoked", instant(floor))
+	if errors.Is(err, session.ErrUnsettled) {
+		return done(revoked, err, "authserver sessions revoke --issued-before "+instant(floor)+" --yes")
+	}
 	if err != nil {
 		return err
 	}
@@ -158,7 +162,7 @@ func (c *sessionsRevoke) raiseFloor(e *environment, in *app.Installation) error 
 	for {
 		n, err := in.Engine.Sessions().EndBelowFloor(e.ctx, floorBatch)
 		if err != nil {
-			return err
+			return done(revoked, err, serversEnd)
 		}
 		if n == 0 {
 			return e.printEnded(total)

@@ -56,15 +56,15 @@ func (c *tokenMint) Run(e *environment) error {
 	if c.TTL != nil {
 		ttl = *c.TTL
 	}
-	if slices.Contains(c.Audience, "") || len(c.Audience) == 0 && flagGiven(e.args, "for") {
-		return usageError(errors.New("--for is empty; want an audience"))
+	if err := e.filled("for", c.Audience, "an audience"); err != nil {
+		return err
 	}
 	// Keys stay published for as long as access tokens live, and no longer.
 	if ttl < time.Second || ttl > e.config.AccessTTL {
 		return usageError(fmt.Errorf("--ttl is %s; want 1s to %s, which is %s", ttl, e.config.AccessTTL, config.EnvName("access-ttl")))
 	}
 	return e.withUser(c.User, func(in *app.Installation, u account.User) error {
-		if c.Admin && !contains(u.Roles, account.RoleAdmin) {
+		if c.Admin && !slices.Contains(u.Roles, account.RoleAdmin) {
 			return fail(exitConflict, fmt.Errorf("%s does not have the role %s", u.Email, account.RoleAdmin), "authserver users grant "+u.Email+" --role admin")
 		}
 		if !u.DisabledAt.IsZero() {
@@ -134,15 +134,6 @@ func (c *tokenMint) Run(e *environment) error {
 	})
 }
 
-func contains(list []string, want string) bool {
-	for _, s := range list {
-		if s == want {
-			return true
-		}
-	}
-	return false
-}
-
 // readToken takes a token from the argument or, for -, from standard input;
 // wanted says what is missing where neither has one.
 func (e *environment) readToken(arg, wanted string) (string, error) {
@@ -184,6 +175,9 @@ type tokenVerify struct {
 }
 
 func (c *tokenVerify) Run(e *environment) error {
+	if err := e.filled("for", c.Audience, "an audience"); err != nil {
+		return err
+	}
 	text, err := e.accessToken(c.Token)
 	if err != nil {
 		return err

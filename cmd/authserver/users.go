@@ -85,6 +85,9 @@ func (c *usersCreate) Run(e *environment) error {
 	if err != nil {
 		return usageError(err)
 	}
+	if err := e.filled("role", c.Role, "a role"); err != nil {
+		return err
+	}
 	roles := c.Role
 	if c.Admin {
 		roles = append(roles, account.RoleAdmin)

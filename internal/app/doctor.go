@@ -71,12 +71,19 @@ func (x *Examination) ExamineSettings(c *config.Config) {
 }
 
 // ExamineIssuer remarks on an issuer that the database alone names: commands take it from
-// there, and a server does not start without the setting.
-func (x *Examination) ExamineIssuer(c *config.Config, set bool) {
-	if !set && c.Issuer != config.DefaultIssuer {
-		x.remark(Warning, "issuer", config.EnvName("issuer")+" is not set here, and this database was made for "+c.Issuer, "the setting wherever a server starts",
-			config.EnvName("issuer")+"="+c.Issuer)
+// there, and a server does not start without the setting. set is what was set here, or "":
+// commands take the default for nothing even where somebody wrote it down, and a server does
+// not. fits is false where what was set is another issuer.
+func (x *Examination) ExamineIssuer(c *config.Config, set string) (fits bool) {
+	if set == c.Issuer || set == "" && c.Issuer == config.DefaultIssuer {
+		return true
 	}
+	state, seen := Grave, config.EnvName("issuer")+" is "+set
+	if set == "" {
+		state, seen = Warning, config.EnvName("issuer")+" is not set here"
+	}
+	x.remark(state, "issuer", seen+", and this database was made for "+c.Issuer, "the setting wherever a server starts", config.EnvName("issuer")+"="+c.Issuer)
+	return set == ""
 }
 
 // ExamineSite looks at what browsers and proxies make of the issuer: cookies, CORS,

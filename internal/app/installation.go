@@ -117,6 +117,9 @@ func Open(ctx context.Context, c *config.Config, use Use) (*Installation, error)
 	}
 	in := &Installation{Config: c, Engine: engine}
 	if err := in.settle(ctx, use); err != nil {
+		if use == ToRescue {
+			in.Forsake(ctx) // nobody has agreed to anything yet
+		}
 		engine.Close()
 		return nil, err
 	}
@@ -168,6 +171,7 @@ func (in *Installation) identify(ctx context.Context, use Use) error {
 	if err != nil {
 		return err
 	}
+	in.madeKey = made
 	in.Masters = keys.MasterKeys{Current: current}
 	for _, former := range in.Config.MasterKeyFormer {
 		key, err := keys.ParseMasterKey(former.Reveal())
@@ -183,10 +187,9 @@ func (in *Installation) identify(ctx context.Context, use Use) error {
 		}
 		in.Founded = facts == wanted
 	}
-	in.madeKey = made
 	if use != ToRescue && made && facts.MasterID != [8]byte(keys.IDOf(current)) {
 		// Another node founded the installation meanwhile, with another key.
-		in.Forsake()
+		in.Forsake(ctx)
 		return in.missingMasterKey(facts)
 	}
 	if made {

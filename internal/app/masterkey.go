@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"encoding/base32"
 	"encoding/base64"
 	"errors"
@@ -73,11 +74,19 @@ func syncDir(dir string) error {
 }
 
 // Forsake removes the file of a master key that this process has just made for nothing.
-func (in *Installation) Forsake() {
-	if in.madeKey {
-		_ = os.Remove(in.Config.MasterKeyPath())
-		in.madeKey = false
+//
+// It stays where the database names it, because another process that found it has gone on
+// with it, and where that cannot be said.
+func (in *Installation) Forsake(ctx context.Context) {
+	if !in.madeKey {
+		return
 	}
+	facts, founded, err := in.Engine.Founding().Facts(context.WithoutCancel(ctx))
+	if err != nil || founded && facts.MasterID == [8]byte(keys.IDOf(in.Masters.Current)) {
+		return
+	}
+	_ = os.Remove(in.Config.MasterKeyPath())
+	in.madeKey = false
 }
 
 // GeneratePassword makes a password that nobody guesses: 160 bits in 32 letters

@@ -6,6 +6,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"example.com/authserver/internal/id"
@@ -75,6 +76,10 @@ type End struct {
 	RequestID string
 }
 
+// ErrUnsettled says that a floor was raised, and that the revocation feed was not told of
+// the access tokens that were answered meanwhile: raising it to the same instant again does.
+var ErrUnsettled = errors.New("the revocation feed was not told of what was answered meanwhile")
+
 // Store keeps sessions. Errors are trouble. Every act that ends something goes
 // through one function of the store that locks the user's row first and then
 // the family rows in the order of their ids, writes each row itself, and adds
@@ -99,10 +104,11 @@ type Store interface {
 	// newest, at most 500 in one call, and returns how many.
 	EndOldest(ctx context.Context, u id.User, keep int, requestID string) (int, error)
 	// RaiseFloor revokes everything born before the given instant, which must
-	// not lie in the future, or what is born until then is dead at birth. At once:
+	// not lie in the future, or nobody can log in until then. At once:
 	// the floor is one row that every verdict reads. The rows are ended
-	// afterwards by EndBelowFloor. A floor never sinks. It returns the floor
-	// that holds now.
+	// afterwards by EndBelowFloor. A floor never sinks: an instant below it
+	// changes nothing and is no event. It returns the floor that holds now;
+	// with ErrUnsettled, too.
 	RaiseFloor(ctx context.Context, before time.Time, actor, requestID string) (time.Time, error)
 	// EndBelowFloor writes the end into at most limit family rows below the
 	// floor and returns how many it wrote; 0 when none is left. What it found to

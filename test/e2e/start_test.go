@@ -1,6 +1,10 @@
 package e2e
 
 import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -112,6 +116,53 @@ func TestCLI_exitCodes(t *testing.T) {
 	} {
 		wantExit(t, running, "", c.code, c.say, strings.Fields(c.args)...)
 	}
+}
+
+// An issuer that is set where a command runs, and is not the database's, is told of also
+// where it is the default: a server would not start with it.
+func TestCLI_doctorSeesAnotherIssuer(t *testing.T) {
+	const ours = "https://auth.example.com"
+	n := newNode(t, "ISSUER="+ours).start()
+	wantExit(t, n, "", 0, "", "doctor", "--offline")
+	wantExit(t, n, "AUTHSERVER_ISSUER=http://localhost:8080", 78, "wrong settings", "doctor", "--offline")
+	wantExit(t, n, "AUTHSERVER_ISSUER=https://login.example.com", 78, ours, "doctor", "--offline")
+}
+
+// The master key that a reset makes is gone again unless the reset was done with it.
+func TestCLI_aResetThatIsNotDoneLeavesNoMasterKey(t *testing.T) {
+	n := newNode(t, "ISSUER="+issuerOfAll).start()
+	n.terminate()
+	file := filepath.Join(n.Dir, "master.key")
+	kept, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, env, typed string
+		code             int
+	}{
+		{"another issuer", "AUTHSERVER_ISSUER=https://other.example", issuerOfAll, 78},
+		{"a former key that is none", "AUTHSERVER_MASTER_KEY_FORMER=nonsense", issuerOfAll, 78},
+		{"declined", "", "no", 1},
+		{"nothing is lost", "AUTHSERVER_MASTER_KEY_FORMER=" + strings.TrimSpace(string(kept)), issuerOfAll, 5},
+	} {
+		m := *n
+		m.env = append(append([]string{}, n.env...), c.env)
+		if out, errs, code := m.cli(c.typed+"\n", "keys", "reset", "--master-key-lost"); code != c.code {
+			t.Errorf("%s: exit code %d, want %d\n%s%s", c.name, code, c.code, out, errs)
+		}
+		if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: there is a master key: %v", c.name, err)
+			_ = os.Remove(file)
+		}
+	}
+	if err := os.WriteFile(file, kept, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.start()
 }
 
 // wantExit runs a verb in the environment of n and one more variable.

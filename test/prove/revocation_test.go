@@ -2,12 +2,54 @@ package prove
 
 import (
 	crand "crypto/rand"
+	"errors"
 	"net/http"
 	"testing"
 
+	"example.com/authserver/internal/session"
 	"example.com/authserver/test/prove/faultproxy"
 	"example.com/authserver/test/prove/provetest"
 )
+
+// Whichever statement fails of what revokes everything before an instant: no error means
+// that everything is dead, ErrUnsettled too, and any other one that it is dead or alive.
+func TestRevocation_ofEverythingWhateverStatementFails(t *testing.T) {
+	t.Run("postgres", func(t *testing.T) {
+		l := newLab(t, database(t))
+		failed, unsettled := 0, 0
+		for k := 1; k <= mostMessages; k++ {
+			victim := person(l, l.http, l.url, crand.Text()+"@example.com")
+			ring, err := l.in.Engine.Keys().ReadRing(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			fired := l.breakAt(k, fault{act: faultproxy.Fail("53100"), to: faultproxy.ToServer}, nil)
+			_, err = l.in.Engine.Sessions().RaiseFloor(t.Context(), ring.StoreNow, "operator:x", "floor")
+			l.proxy.Arm(nil)
+			after, trouble := l.refreshed(victim.Field("refresh_token"))
+			if trouble != nil {
+				t.Fatal(trouble)
+			}
+			dead := after.Is(http.StatusUnauthorized, "refresh_revoked")
+			switch {
+			case errors.Is(err, session.ErrUnsettled) && dead:
+				unsettled++
+			case err == nil && dead:
+			case err != nil && !errors.Is(err, session.ErrUnsettled) && (dead || after.Status == http.StatusOK):
+				failed++
+			default:
+				t.Fatalf("message %d: %v, and a refresh afterwards %s", k, err, after)
+			}
+			if !fired.Load() {
+				break
+			}
+		}
+		if failed == 0 || unsettled == 0 {
+			t.Errorf("%d times it failed, %d times it was not settled; want some of each", failed, unsettled)
+		}
+		auditAll(t, l.in.Engine)
+	})
+}
 
 // Whichever statement of a revocation fails, as on a full disk, and is not tried again: 204
 // means that the session is dead, and 503 that it is alive or dead, and nothing in between.

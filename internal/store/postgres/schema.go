@@ -167,7 +167,8 @@ func (db *DB) migrateOnce(ctx context.Context, patient bool) (applied []string, 
 			SELECT set_config('authserver.patience', setting::int + 200 || unit, false) FROM pg_settings
 			WHERE name = 'deadlock_timeout' AND setting::int <= 2000 AND EXISTS (
 				SELECT FROM pg_locks WHERE granted AND mode = 'ShareUpdateExclusiveLock' AND locktype = 'relation'
-					AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`)
+					AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+					AND relation = ANY (ARRAY[to_regclass('users'), to_regclass('sessions'), to_regclass('families'), to_regclass('server_state')]::oid[]))`)
 		return err
 	}))
 	defer func() { _ = pool.Close() }()

@@ -213,10 +213,13 @@ func (s Sessions) RaiseFloor(ctx context.Context, before time.Time, actor, reque
 		if errors.Is(err, pgx.ErrNoRows) {
 			return errNotFounded
 		}
-		if err == nil && raised {
-			err = s.revokeAll(ctx, tx, now)
-		}
 		if err != nil {
+			return err
+		}
+		if !raised {
+			return errNothing
+		}
+		if err := s.revokeAll(ctx, tx, now); err != nil {
 			return err
 		}
 		return addEvents(ctx, tx, now, audit.Event{
@@ -232,6 +235,9 @@ func (s Sessions) RaiseFloor(ctx context.Context, before time.Time, actor, reque
 			}
 			return s.revokeAll(ctx, tx, now)
 		})
+		if err != nil {
+			err = fmt.Errorf("%w: %w", session.ErrUnsettled, err)
+		}
 	}
 	return floorAt(&floor), err
 }

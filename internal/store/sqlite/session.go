@@ -229,6 +229,9 @@ func (s Sessions) RaiseFloor(ctx context.Context, before time.Time, actor, reque
 	})
 	if err == nil && raised > 0 {
 		err = s.db.write(ctx, "session.settle_floor", func(t *tx) error { return t.revokeAll(t.now) })
+		if err != nil {
+			err = fmt.Errorf("%w: %w", session.ErrUnsettled, err)
+		}
 	}
 	return floor, err
 }

@@ -151,8 +151,12 @@ var revocationStories = []story{
 		young := r.login(r.user())
 		floor := got(r.Sessions().RaiseFloor(r.Context(), young.BornAt, "operator:x", r.request()))(r)
 		feed.tells("a floor", everybody)
-		got(r.Sessions().RaiseFloor(r.Context(), floor.Add(-time.Second), "operator:x", r.request()))(r)
+		below := r.request()
+		got(r.Sessions().RaiseFloor(r.Context(), floor.Add(-time.Second), "operator:x", below))(r)
 		feed.tells("a floor below the floor")
+		if events := r.events(audit.Filter{RequestID: below}); len(events) > 0 {
+			r.Errorf("a floor below the floor is told of in the log: %v", events)
+		}
 		r.clock.Advance(2 * time.Second)
 		got(r.Sessions().RaiseFloor(r.Context(), floor, "operator:x", r.request()))(r)
 		feed.tells("the same floor once more", everybody)
