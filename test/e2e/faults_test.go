@@ -348,8 +348,7 @@ func TestSecrets_areFoundNowhere(t *testing.T) {
 // network, and from elsewhere with a living token.
 func TestLogin_outsidersCannotLockTheOwnerOut(t *testing.T) {
 	t.Parallel()
-	networks := map[string]int{"sqlite": 100, "postgres": 20}
-	tries := map[string]int{"sqlite": 100, "postgres": 15} // of each of them
+	networks, tries := storetest.Times(20, 100), storetest.Times(15, 100) // of each of them
 	engines(t, func(t *testing.T, settings []string) {
 		n := newNode(t, append(settings, "TRUSTED_PROXIES=127.0.0.0/8", "LOG_LEVEL=error")...).start()
 		from := func(ip string) []string { return []string{"X-Forwarded-For", ip} }
@@ -357,13 +356,12 @@ func TestLogin_outsidersCannotLockTheOwnerOut(t *testing.T) {
 		good := map[string]string{"email": "ada@example.com", "password": goodPassword}
 		home := n.must(200, "POST", "/v1/login", good, from("198.51.100.1")...)
 
-		engine := filepath.Base(t.Name())
 		var mu sync.Mutex
 		statuses := map[int]int{}
 		var all sync.WaitGroup
-		for network := range networks[engine] {
+		for network := range networks {
 			all.Go(func() {
-				for range tries[engine] {
+				for range tries {
 					a, err := call("POST", n.URL+"/v1/login", map[string]string{"email": "ada@example.com", "password": "a wrong password"},
 						"X-Forwarded-For", fmt.Sprintf("203.0.113.%d", network))
 					if err != nil {
@@ -389,11 +387,11 @@ func TestLogin_outsidersCannotLockTheOwnerOut(t *testing.T) {
 			t.Errorf("the guesses: %v; want 401 and 429", statuses)
 		}
 		// Ten free guesses of each network, and what the back-off lets through.
-		if verified := statuses[401]; verified > networks[engine]*16 {
+		if verified := statuses[401]; verified > networks*16 {
 			t.Errorf("%d guesses were verified", verified)
 		}
 		n.must(200, "POST", "/v1/login", good, from("198.51.100.1")...)
 		n.must(200, "POST", "/v1/login", good, append(from("203.0.113.7"), bearer(home)...)...)
-		t.Logf("%d guesses: %v", networks[engine]*tries[engine], statuses)
+		t.Logf("%d guesses: %v", networks*tries, statuses)
 	})
 }

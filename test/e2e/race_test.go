@@ -3,8 +3,6 @@ package e2e
 import (
 	"fmt"
 	"net/http"
-	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -14,33 +12,19 @@ import (
 	"example.com/authserver/test/rig"
 )
 
-// rounds is how often the race is run: 1,000 in CI, fewer at a desk.
-func rounds(t *testing.T) int {
-	if text := os.Getenv("AUTHSERVER_TEST_ROUNDS"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil {
-			t.Fatalf("AUTHSERVER_TEST_ROUNDS=%q: want a number", text)
-		}
-		return n
-	}
-	if os.Getenv("CI") == "true" {
-		return 1000
-	}
-	return 50
-}
-
 // Three nodes on one Postgres answer 100 parallel refreshes of one token with
 // one successor, round after round.
 func TestRefresh_threeNodesAnswerARaceWithOneSuccessor(t *testing.T) {
+	rounds := storetest.Times(50, 1000)
 	t.Run("postgres", func(t *testing.T) {
 		settings := []string{"DATABASE_URL=" + storetest.Postgres(t), "MASTER_KEY=" + masterKey, "DATABASE_CONNS=12", "LOG_LEVEL=warn"}
 		nodes := []*node{newNode(t, settings...).start(), newNode(t, settings...).start(), newNode(t, settings...).start()}
-		race(t, nodes, rounds(t))
+		race(t, nodes, rounds)
 		audit(t, nodes[0])
 	})
 	t.Run("sqlite", func(t *testing.T) {
 		n := newNode(t, "LOG_LEVEL=warn").start()
-		race(t, []*node{n}, rounds(t)/5)
+		race(t, []*node{n}, rounds/5)
 		audit(t, n)
 	})
 }

@@ -107,7 +107,7 @@ func TestRevoked_tenVerifiersRefuseWithinTwoSeconds(t *testing.T) {
 		nodes[0].person("ada@example.com")
 		stays := nodes[1].logIn("ada@example.com").Field("access_token")
 		var logouts []time.Duration
-		for range max(10, rounds(t)/20) {
+		for range storetest.Times(10, 50) {
 			in := nodes[0].logIn("ada@example.com")
 			good(in.Field("access_token"), "before the logout")
 			begun := time.Now()

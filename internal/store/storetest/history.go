@@ -29,9 +29,18 @@ const (
 	StepsVariable = "AUTHSERVER_TEST_STEPS"
 )
 
+// Times is how often a test does what can be done any number of times: a few times, and
+// many times with AUTHSERVER_TEST_MUCH=true, as CI has it done without the race detector.
+func Times(few, many int) int {
+	if os.Getenv("AUTHSERVER_TEST_MUCH") == "true" {
+		return many
+	}
+	return few
+}
+
 const (
-	stepsLocally = 5_000
-	stepsInCI    = 100_000 // on each engine
+	fewSteps  = 5_000
+	manySteps = 100_000
 	// people is how many users there are at once, families how many living
 	// families, and inRound how many of them are presented in one round.
 	people     = 48
@@ -70,18 +79,14 @@ func seedOf(t *testing.T) uint64 {
 
 func stepsOf(t *testing.T) int {
 	text := os.Getenv(StepsVariable)
-	switch {
-	case text != "":
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 {
-			t.Fatalf("%s=%q: want a number of steps", StepsVariable, text)
-		}
-		return n
-	case os.Getenv("CI") == "true":
-		return stepsInCI
-	default:
-		return stepsLocally
+	if text == "" {
+		return Times(fewSteps, manySteps)
 	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("%s=%q: want a number of steps", StepsVariable, text)
+	}
+	return n
 }
 
 // history is a random history and the model of what the store must hold: the
@@ -617,7 +622,7 @@ func (h *history) invariants(t *turn, out refresh.Outcome) {
 func (h *history) sawEverything(steps int) {
 	h.r.Logf("%d steps in %d rounds; verdicts %v; rows %v; acts %v; batches decided %d of %d ordinary rotations",
 		h.steps, h.rounds, h.verdicts, h.rows, h.acts, h.inBulk, h.ordinary)
-	if steps < stepsInCI {
+	if steps < manySteps {
 		return // a short one may be dull by chance
 	}
 	for _, act := range []string{"login", "refused login", "end", "disable", "enable", "password", "floor", "root key", "role", "swept"} {
