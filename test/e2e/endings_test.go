@@ -2,8 +2,10 @@ package e2e
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -112,28 +114,36 @@ func believed(t *testing.T, all []following, token, what string) {
 // A refresh that overlaps an end may be answered, but what it hands out is dead: an API that
 // follows the feed refuses it, also where the end had to wait for a row and refreshes went on
 // meanwhile: rotations before the end has looked at the clock, and retries, which lock
-// nothing, until it commits.
+// nothing, until it commits. On SQLite all wait for one writer, and are let in in any order.
 func TestRevoked_whatIsHandedOutBesideAnEnd(t *testing.T) {
 	t.Parallel()
+	const users, families = `SELECT FROM users WHERE email = $1 FOR UPDATE`,
+		`SELECT FROM families f JOIN users u ON u.id = f.user_id WHERE u.email = $1 FOR UPDATE OF f`
 	for _, c := range []struct {
-		name, hold string
-		retries    bool
+		name, row string // what is locked; all of SQLite if empty
+		retries   bool
+		least     int // access tokens that are handed out meanwhile
 	}{
-		{"postgres/rotations", `SELECT FROM users WHERE email = $1 FOR UPDATE`, false},
-		{"postgres/retries", `SELECT FROM families f JOIN users u ON u.id = f.user_id WHERE u.email = $1 FOR UPDATE OF f`, true},
+		{"postgres/rotations", users, false, 5},
+		{"postgres/retries", families, true, 5},
+		{"sqlite/rotations", "", false, 2},
+		{"sqlite/retries", "", true, 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			database := storetest.Postgres(t)
-			settings := []string{"DATABASE_URL=" + database, "MASTER_KEY=" + masterKey, "ISSUER=" + issuerOfAll, "LOG_LEVEL=error"}
-			here, there := newNode(t, settings...).start(), newNode(t, settings...).start()
+			var here, there *node
+			var hold func(email string) (release func())
+			settings := []string{"ISSUER=" + issuerOfAll, "LOG_LEVEL=error"}
+			if c.row == "" {
+				here = newNode(t, settings...).start()
+				there, hold = here, holdsWriter(t, here)
+			} else {
+				database := storetest.Postgres(t)
+				settings = append(settings, "DATABASE_URL="+database, "MASTER_KEY="+masterKey)
+				here, there, hold = newNode(t, settings...).start(), newNode(t, settings...).start(), holdsRow(t, database, c.row)
+			}
 			all := followers(t, []*node{here, there}, 2)
 			here.mustCLI(goodPassword, "users", "create", "root@example.com", "--admin")
-			conn, err := pgx.Connect(t.Context(), database)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer conn.Close(context.Background())
 			for i, e := range endings {
 				if e.name == "reuse" || e.name == "a revoked refresh root key" { // the test's own refreshes; and who left it in time lives on
 					continue
@@ -144,18 +154,14 @@ func TestRevoked_whatIsHandedOutBesideAnEnd(t *testing.T) {
 				if c.retries { // of this one from here on, within the window
 					there.refreshWith(http.StatusOK, token)
 				}
-				tx, err := conn.Begin(t.Context())
-				if err != nil {
-					t.Fatal(err)
-				}
-				if _, err := tx.Exec(t.Context(), c.hold, email); err != nil {
-					t.Fatal(err)
-				}
-				handedOut := make(chan []string)
+				begun, handedOut := make(chan struct{}), make(chan []string)
 				go func() {
 					tokens := []string{in.Field("access_token")}
 					for {
 						a, err := call("POST", there.URL+"/v1/refresh", map[string]string{"refresh_token": token})
+						if len(tokens) == 1 {
+							close(begun)
+						}
 						if err != nil || a.Status != http.StatusOK {
 							handedOut <- tokens
 							return
@@ -167,19 +173,19 @@ func TestRevoked_whatIsHandedOutBesideAnEnd(t *testing.T) {
 						<-time.After(5 * time.Millisecond)
 					}
 				}()
+				<-begun
+				release := hold(email)
 				ended := make(chan struct{})
 				go func() {
 					defer close(ended)
 					e.end(here, email, in)
 				}()
 				<-time.After(1500 * time.Millisecond)
-				if err := tx.Rollback(t.Context()); err != nil {
-					t.Fatal(err)
-				}
+				release()
 				<-ended
 				acknowledged := time.Now()
 				tokens := <-handedOut
-				least := 20
+				least := c.least
 				if e.name == "everything before an instant" { // the floor is raised before any row is locked
 					least = 2
 				}
@@ -195,5 +201,49 @@ func TestRevoked_whatIsHandedOutBesideAnEnd(t *testing.T) {
 			}
 			audit(t, here)
 		})
+	}
+}
+
+// holdsRow locks a row that belongs to somebody until it is released.
+func holdsRow(t *testing.T, database, row string) func(email string) (release func()) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close(context.Background()) })
+	return func(email string) func() {
+		tx, err := conn.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tx.Exec(t.Context(), row, email); err != nil {
+			t.Fatal(err)
+		}
+		return func() {
+			if err := tx.Rollback(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// holdsWriter keeps everybody from writing to a node's SQLite until it is released.
+func holdsWriter(t *testing.T, n *node) func(email string) (release func()) {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(n.Dir, "authserver.db")+"?_pragma=busy_timeout(10000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	db.SetMaxOpenConns(1)
+	t.Cleanup(func() { db.Close() })
+	exec := func(statement string) {
+		if _, err := db.ExecContext(t.Context(), statement); err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
+	}
+	return func(string) func() {
+		exec("BEGIN IMMEDIATE")
+		return func() { exec("ROLLBACK") }
 	}
 }

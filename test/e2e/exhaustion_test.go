@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bufio"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -195,8 +196,9 @@ func TestExhaustion_everyConnectionWaitsForALock(t *testing.T) {
 	})
 }
 
-// Hundreds of clients that never finish their request, and hundreds that open a
-// connection for each one, take nothing away from the others.
+// Hundreds of clients that never finish their request, hundreds that open a
+// connection for each one, and thousands that keep theirs open and ask for nothing
+// more, take nothing away from the others.
 func TestExhaustion_slowClientsAndConnectionStorms(t *testing.T) {
 	engines(t, func(t *testing.T, settings []string) {
 		n := newNode(t, append(settings, "LOG_LEVEL=error")...).start()
@@ -204,6 +206,7 @@ func TestExhaustion_slowClientsAndConnectionStorms(t *testing.T) {
 		c.start()
 		address := strings.TrimPrefix(n.URL, "http://")
 		const slow, storm = 200, 300
+		resting := rest(t, address)
 		over := make(chan struct{})
 		var crawling sync.WaitGroup
 		for range slow {
@@ -243,6 +246,14 @@ func TestExhaustion_slowClientsAndConnectionStorms(t *testing.T) {
 		}
 		storming.Wait()
 		c.refreshed(50)
+		for _, conn := range resting {
+			_ = conn.SetReadDeadline(time.Now().Add(time.Minute))
+			if answer, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || answer.StatusCode != http.StatusOK {
+				t.Errorf("an idle connection: %v %v", answer, err)
+				break
+			}
+			conn.Close()
+		}
 		close(over)
 		crawling.Wait()
 		if n := bad.Load(); n > 0 {
@@ -251,8 +262,31 @@ func TestExhaustion_slowClientsAndConnectionStorms(t *testing.T) {
 		c.settle(whatever)
 		provetest.Figure(t, "slow clients", slow)
 		provetest.Figure(t, "connections of storms", storm)
+		provetest.Figure(t, "idle connections", len(resting))
 		audit(t, n)
 	})
+}
+
+// rest opens ten thousand connections, or as many as there are file descriptors for, that
+// ask for the key set once.
+func rest(t *testing.T, address string) (resting []net.Conn) {
+	t.Helper()
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		t.Fatal(err)
+	}
+	for range min(10_000, int(files.Max)-2000) {
+		conn, err := net.Dial("tcp", address)
+		if err == nil {
+			t.Cleanup(func() { conn.Close() })
+			_, err = io.WriteString(conn, "GET /.well-known/jwks.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		resting = append(resting, conn)
+	}
+	return resting
 }
 
 // No file descriptor is left, because somebody holds idle connections: nothing new can be

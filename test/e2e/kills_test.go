@@ -371,49 +371,72 @@ func TestKills_everyNodeBetweenTwoUsesOfAToken(t *testing.T) {
 
 // A disk that fails under SQLite: a write or a sync ends with an I/O error, and the server is
 // killed some time later. It says so, nobody is answered by what was not written, and
-// everybody goes on. (What was written and not synced outlives a kill: that nobody is answered
-// by that either, the log has to show.)
+// everybody goes on. What was written and not synced outlives a kill: that nobody is answered
+// by that either shows where every sync fails.
 func TestKills_afterTheDiskOfSQLiteFailed(t *testing.T) {
 	t.Run("sqlite", func(t *testing.T) {
 		if _, err := exec.LookPath("strace"); err != nil {
 			t.Skip("this test needs strace; scripts/ensure strace installs it")
 		}
+		const writes, syncs = "pwrite64", "fdatasync,fsync"
 		dice := provetest.Dice(provetest.Seed(t), 6)
 		n := newNode(t, "LOG_LEVEL=warn").start()
 		c := newCrowd(t, []*node{n}, 8)
 		c.start()
 		for range provetest.Effort(t) {
-			for _, call := range []string{"pwrite64", "fdatasync,fsync"} {
+			for _, calls := range []string{writes, syncs} {
 				c.refreshed(uint64(10 + dice.IntN(50)))
-				log := filepath.Join(t.TempDir(), "calls")
-				tracer := exec.CommandContext(t.Context(), "strace", "-f", "-qq", "-o", log, "-p", strconv.Itoa(n.cmd.Process.Pid),
-					"-e", "trace="+call, "-e", fmt.Sprintf("inject=%s:error=EIO:when=%d", call, 1+dice.IntN(10)))
-				said := &rig.Journal{}
-				tracer.Stderr = said
-				if err := tracer.Start(); err != nil {
-					t.Fatal(err)
-				}
-				until(t, "an injected error of "+call, func() bool {
-					text, _ := os.ReadFile(log)
-					return strings.Contains(string(text), "INJECTED") || strings.Contains(said.String(), "Operation not permitted")
-				})
-				until(t, "the server to tell of the error of "+call, func() bool { return strings.Contains(n.log.String(), "I/O error") })
+				over := n.failing(calls, fmt.Sprintf("when=%d", 1+dice.IntN(10)))
+				until(t, "the server to tell of the error of "+calls, func() bool { return strings.Contains(n.log.String(), "I/O error") })
 				<-time.After(time.Duration(dice.IntN(1000)) * time.Millisecond)
-				if err := tracer.Process.Signal(syscall.SIGINT); err != nil {
-					t.Fatal(err)
-				}
-				_ = tracer.Wait() // it ends by that signal
-				if strings.Contains(said.String(), "Operation not permitted") {
-					t.Skipf("this test needs to watch system calls: %s", said)
-				}
+				over()
 				n.kill()
 				n.start()
 				provetest.Figure(t, "I/O errors under SQLite", 1)
 			}
 		}
+		c.refreshed(50)
+		over := n.failing(syncs, "when=1+")
+		<-time.After(time.Second) // what was synced before is answered
+		before := c.answers.Load()
+		<-time.After(2 * time.Second)
+		if told := c.answers.Load() - before; told > 0 {
+			t.Errorf("%d refreshes were answered while no sync succeeded", told)
+		}
+		over()
+		c.refreshed(50)
 		c.settle(trouble)
 		audit(t, n)
 	})
+}
+
+// failing has system calls of the node end with an I/O error, those that strace's expression
+// chooses, and returns after the first. It ends with the call of over.
+func (n *node) failing(calls, which string) (over func()) {
+	n.t.Helper()
+	log := filepath.Join(n.t.TempDir(), "calls")
+	tracer := exec.CommandContext(n.t.Context(), "strace", "-f", "-qq", "-o", log, "-p", strconv.Itoa(n.cmd.Process.Pid),
+		"-e", "trace="+calls, "-e", fmt.Sprintf("inject=%s:error=EIO:%s", calls, which))
+	said := &rig.Journal{}
+	tracer.Stderr = said
+	if err := tracer.Start(); err != nil {
+		n.t.Fatal(err)
+	}
+	forbidden := func() bool { return strings.Contains(said.String(), "Operation not permitted") }
+	until(n.t, "an injected error of "+calls, func() bool {
+		text, _ := os.ReadFile(log)
+		return strings.Contains(string(text), "INJECTED") || forbidden()
+	})
+	if forbidden() {
+		_ = tracer.Wait()
+		n.t.Skipf("this test needs to watch system calls: %s", said)
+	}
+	return func() {
+		if err := tracer.Process.Signal(syscall.SIGINT); err != nil {
+			n.t.Fatal(err)
+		}
+		_ = tracer.Wait() // it ends by that signal
+	}
 }
 
 // One process of PostgreSQL stands still, and holds what it holds: no connection is lost,
