@@ -98,30 +98,50 @@ func (n *network) rejoin(ctx context.Context, member string) error {
 // nowhere is a link-layer address that no machine has.
 const nowhere = "02:00:00:00:de:ad"
 
-// cut keeps a machine and its peers from hearing each other, in both
-// directions, while the host still reaches all of them: frames go to a machine
-// that does not exist, so they vanish and no error tells of it.
-func (n *network) cut(ctx context.Context, member string) error {
-	return n.forPeers(member, func(from, to string) error {
-		return ip(ctx, "-n "+n.namespace(from)+" neigh replace "+n.address(to)+" lladdr "+nowhere+" dev eth0 nud permanent")
-	})
+// way is how one machine sends to another; what comes back goes another way.
+type way struct{ from, to string }
+
+// cut keeps what is sent on some ways from arriving, while the host still reaches all
+// machines: frames go to a machine that does not exist, so they vanish and no error tells
+// of it.
+func (n *network) cut(ctx context.Context, ways ...way) error {
+	var failed []error
+	for _, w := range ways {
+		failed = append(failed, ip(ctx, "-n "+n.namespace(w.from)+" neigh replace "+n.address(w.to)+" lladdr "+nowhere+" dev eth0 nud permanent"))
+	}
+	return errors.Join(failed...)
 }
 
 // mend undoes cut.
-func (n *network) mend(ctx context.Context, member string) error {
-	return n.forPeers(member, func(from, to string) error {
-		return ip(ctx, "-n "+n.namespace(from)+" neigh del "+n.address(to)+" dev eth0")
-	})
-}
-
-func (n *network) forPeers(member string, do func(from, to string) error) error {
+func (n *network) mend(ctx context.Context, ways ...way) error {
 	var failed []error
-	for _, peer := range n.members {
-		if peer != member {
-			failed = append(failed, do(member, peer), do(peer, member))
-		}
+	for _, w := range ways {
+		failed = append(failed, ip(ctx, "-n "+n.namespace(w.from)+" neigh del "+n.address(w.to)+" dev eth0"))
 	}
 	return errors.Join(failed...)
+}
+
+// from are the ways from a machine to its peers.
+func (n *network) from(member string) (ways []way) {
+	for _, peer := range n.members {
+		if peer != member {
+			ways = append(ways, way{member, peer})
+		}
+	}
+	return ways
+}
+
+// towards are those from its peers to a machine.
+func (n *network) towards(member string) (ways []way) {
+	for _, w := range n.from(member) {
+		ways = append(ways, way{w.to, w.from})
+	}
+	return ways
+}
+
+// around are both.
+func (n *network) around(member string) []way {
+	return append(n.from(member), n.towards(member)...)
 }
 
 // pids are the processes of a machine.

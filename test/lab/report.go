@@ -10,12 +10,12 @@ import (
 	"example.com/authserver/test/rig"
 )
 
-// round is what one failover came to.
+// round is what one fault came to.
 type round struct {
 	fault     string
 	lost      int           // acknowledged rotations that the new primary does not know
 	healed    int           // tokens from above the head that were taken for what they are
-	successor time.Duration // from the fault until another primary takes writes
+	successor time.Duration // from the fault until another primary takes writes; 0 where none was to
 	outage    time.Duration // the longest time in which no client was answered
 	slowest   time.Duration // the longest time in which one client was not
 	whole     time.Duration // from the fault until all three machines are well
@@ -23,7 +23,11 @@ type round struct {
 
 // String implements fmt.Stringer.
 func (r round) String() string {
-	return fmt.Sprintf("%s: %d lost, %d healed; another primary after %s, no answers for %s", r.fault, r.lost, r.healed, seconds(r.successor), seconds(r.outage))
+	takeover := "no other primary"
+	if r.successor > 0 {
+		takeover = "another primary after " + seconds(r.successor)
+	}
+	return fmt.Sprintf("%s: %d lost, %d healed; %s, no answers for %s", r.fault, r.lost, r.healed, takeover, seconds(r.outage))
 }
 
 // report is what one mode came to.
@@ -57,10 +61,14 @@ func seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds())
 func (r *report) print(w io.Writer) {
 	fmt.Fprintf(w, "\n%s replication\n\n", r.mode())
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "ROUND\tPRIMARY\tLOST\tHEALED\tNEW PRIMARY\tNO ANSWERS\tONE CLIENT\tALL WELL")
+	fmt.Fprintln(t, "ROUND\tFAULT\tLOST\tHEALED\tNEW PRIMARY\tNO ANSWERS\tONE CLIENT\tALL WELL")
 	for n, round := range r.rounds {
+		takeover := "-"
+		if round.successor > 0 {
+			takeover = seconds(round.successor)
+		}
 		fmt.Fprintf(t, "%d\t%s\t%d\t%d\t%s\t%s\t%s\t%s\n", n+1, round.fault, round.lost, round.healed,
-			seconds(round.successor), seconds(round.outage), seconds(round.slowest), seconds(round.whole))
+			takeover, seconds(round.outage), seconds(round.slowest), seconds(round.whole))
 	}
 	t.Flush()
 	lost, healed := r.lost()
@@ -68,7 +76,7 @@ func (r *report) print(w io.Writer) {
 	if r.audited {
 		audit = fmt.Sprintf("%d violations", r.audit)
 	}
-	fmt.Fprintf(w, "\n%d failovers; %d rotations acknowledged, %d requests without an answer or with 503, other answers to a valid token: %s\n"+
+	fmt.Fprintf(w, "\n%d faults; %d rotations acknowledged, %d requests without an answer or with 503, other answers to a valid token: %s\n"+
 		"%d acknowledged rotations lost, %d tokens from above the head healed; of %d acknowledged logouts %d lost; authserver audit sessions: %s\n",
 		len(r.rounds), r.tally.Answers, r.tally.Retries, orNone(r.violations), lost, healed, r.ended, r.revived, audit)
 }

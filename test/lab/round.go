@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -22,102 +21,6 @@ type lab struct {
 	postgres string // directory of PostgreSQL's programs
 	binary   string
 	master   string
-}
-
-// fault is one way in which a primary is lost.
-type fault struct {
-	name   string
-	strike func(ctx context.Context, c *cluster, primary string) error
-	// repair undoes it, once another primary was found and compared.
-	repair func(ctx context.Context, c *cluster, former string) error
-	// apart faults are struck only by their name.
-	apart bool
-}
-
-// linger is how long a primary that is cut off from its replicas goes on being
-// written to before it dies. It is shorter than what such a primary needs to
-// notice.
-const linger = 2 * time.Second
-
-func restart(_ context.Context, c *cluster, former string) error { return c.startMachine(former) }
-
-// faults in the order of the rounds. The first one is what loses most with
-// asynchronous replication.
-var faults = []fault{
-	{
-		name: "cut off, then killed", strike: func(ctx context.Context, c *cluster, primary string) error {
-			if err := c.net.cut(ctx, primary); err != nil {
-				return err
-			}
-			select {
-			case <-time.After(linger):
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-			return c.powerOff(primary)
-		},
-		repair: func(ctx context.Context, c *cluster, former string) error {
-			return errors.Join(c.net.mend(ctx, former), restart(ctx, c, former))
-		},
-	},
-	{name: "PostgreSQL killed", strike: killPostgres, repair: restart},
-	{
-		name: "cut off, both alive", strike: func(ctx context.Context, c *cluster, primary string) error { return c.net.cut(ctx, primary) },
-		repair: func(ctx context.Context, c *cluster, former string) error { return c.net.mend(ctx, former) },
-	},
-	{name: "machine killed", strike: func(_ context.Context, c *cluster, primary string) error { return c.powerOff(primary) }, repair: restart},
-	{
-		name: "cable out", strike: func(ctx context.Context, c *cluster, primary string) error { return c.net.isolate(ctx, primary) },
-		repair: func(ctx context.Context, c *cluster, former string) error { return c.net.rejoin(ctx, former) },
-	},
-	{
-		// It wakes as a primary that has been replaced, with connections still open. Patroni
-		// 3.0, which wakes with it, often takes the lock back without asking: the new primary
-		// steps down, and what it has acknowledged is lost.
-		name:   "machine stopped",
-		strike: func(_ context.Context, c *cluster, primary string) error { return c.signal(primary, syscall.SIGSTOP) },
-		repair: func(_ context.Context, c *cluster, former string) error { return c.signal(former, syscall.SIGCONT) },
-		apart:  true,
-	},
-}
-
-func names(list []fault) (all []string) {
-	for _, f := range list {
-		all = append(all, f.name)
-	}
-	return all
-}
-
-// signal sends a signal to all processes of a machine.
-func (c *cluster) signal(name string, s syscall.Signal) error {
-	sent := 0
-	for _, pid := range c.net.pids(name) {
-		if err := syscall.Kill(pid, s); err == nil {
-			sent++
-		} else if !errors.Is(err, syscall.ESRCH) {
-			return fmt.Errorf("%s to process %d of %s: %w", s, pid, name, err)
-		}
-	}
-	if sent == 0 {
-		return fmt.Errorf("nothing runs on %s", name)
-	}
-	return nil
-}
-
-// killPostgres ends all of a machine's processes but Patroni.
-func killPostgres(_ context.Context, c *cluster, primary string) error {
-	struck := false
-	for _, pid := range c.net.pids(primary) {
-		exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
-		if err != nil || filepath.Base(exe) != "postgres" {
-			continue
-		}
-		struck = syscall.Kill(pid, syscall.SIGKILL) == nil || struck
-	}
-	if !struck {
-		return fmt.Errorf("no PostgreSQL runs on %s", primary)
-	}
-	return nil
 }
 
 // measure runs one mode from empty disks to the audit. The report holds what
@@ -253,7 +156,11 @@ func (l *lab) round(ctx context.Context, c *cluster, storm *rig.Storm, f fault) 
 		close(held)
 	}()
 	defer storm.Release()
-	successor, conn, err := c.awaitSuccessor(ctx, primary, 2*time.Minute)
+	if f.lasts > 0 {
+		err := r.sitOut(ctx, c, storm, f, primary, struck, held)
+		return r, errors.Join(err, r.countHealed(ctx, c, before))
+	}
+	_, conn, err := c.awaitSuccessor(ctx, primary, 2*time.Minute)
 	if err != nil {
 		<-held
 		return r, err
@@ -281,9 +188,50 @@ func (l *lab) round(ctx context.Context, c *cluster, storm *rig.Storm, f fault) 
 		return r, fmt.Errorf("%s does not come back: %w", primary, err)
 	}
 	r.whole = time.Since(struck)
-	after, err := c.eventsAhead(ctx, successor)
+	return r, r.countHealed(ctx, c, before)
+}
+
+// sitOut waits for the end of a fault in which no other machine takes over, and compares
+// then.
+func (r *round) sitOut(ctx context.Context, c *cluster, storm *rig.Storm, f fault, primary string, struck time.Time, held <-chan struct{}) error {
+	defer func() { <-held }()
+	select {
+	case <-time.After(f.lasts):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := f.repair(ctx, c, primary); err != nil {
+		return err
+	}
+	leader, err := c.awaitSteady(ctx, 3*time.Minute)
+	if err != nil {
+		return err
+	}
+	r.whole = time.Since(struck)
+	conn, err := c.connect(ctx, leader, database)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	<-held
+	if r.lost, err = compare(ctx, conn, storm.Clients); err != nil {
+		return err
+	}
+	storm.Release()
+	err = storm.AwaitAnswers(ctx, time.Now(), 2*time.Minute)
+	r.outage, r.slowest = storm.Gaps()
+	return err
+}
+
+// countHealed notes how many tokens from above the head were met since there were so many.
+func (r *round) countHealed(ctx context.Context, c *cluster, before int) error {
+	leader, err := c.awaitSteady(ctx, time.Minute)
+	if err != nil {
+		return err
+	}
+	after, err := c.eventsAhead(ctx, leader)
 	r.healed = after - before
-	return r, err
+	return err
 }
 
 // compare counts the rotations that clients were answered and the database does
