@@ -51,7 +51,7 @@ func revokeRace(ctx context.Context, l *lab, token string) finding {
 	go func() {
 		var a answer
 		for i := range longest {
-			a = l.refresh(ctx, newest(), victim)
+			a = l.target.refresh(ctx, newest(), victim)
 			if i == 3 || !a.granted() && i < 3 {
 				close(moving)
 			}

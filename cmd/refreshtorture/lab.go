@@ -61,8 +61,23 @@ type lab struct {
 	pause  func(context.Context, time.Duration)
 }
 
-func (l *lab) refresh(ctx context.Context, token string, by sender) answer {
-	return l.target.refresh(ctx, token, by)
+// How often one is asked again that answers 503 with Retry-After, and how long it may tell
+// others to wait.
+const (
+	mostTries   = 4
+	longestWait = 10 * time.Second
+)
+
+// refresh presents a token as a well-behaved client does, which comes again where it is told
+// to. In a race everybody asks once: see together.
+func (l *lab) refresh(ctx context.Context, token string, by sender) (a answer) {
+	for range mostTries {
+		if a = l.target.refresh(ctx, token, by); a.after <= 0 || a.after > longestWait {
+			break
+		}
+		l.pause(ctx, a.after)
+	}
+	return a
 }
 
 // wait lets the window of a rotation close.
@@ -85,7 +100,7 @@ func (l *lab) together(ctx context.Context, n int, token string, by sender) tall
 	for i := range answers {
 		all.Go(func() {
 			start.Wait()
-			answers[i] = l.refresh(ctx, token, by)
+			answers[i] = l.target.refresh(ctx, token, by)
 		})
 	}
 	start.Done()

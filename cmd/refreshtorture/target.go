@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -41,6 +42,8 @@ type answer struct {
 	token  string // the refresh token to use from now on
 	code   string // of the error
 	err    error  // nobody answered
+
+	after time.Duration // Retry-After of a 503: when to ask again; 0 without
 }
 
 func (a answer) granted() bool { return a.status == http.StatusOK && a.token != "" }
@@ -208,7 +211,12 @@ func (t *target) send(req *http.Request) answer {
 	if err != nil {
 		return answer{err: err}
 	}
-	return read(resp.StatusCode, body)
+	a := read(resp.StatusCode, body)
+	if a.status == http.StatusServiceUnavailable {
+		seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After")) // a date or nonsense is 0
+		a.after = time.Duration(seconds) * time.Second
+	}
+	return a
 }
 
 // notJSON stands for the code of an error where the body is something else.

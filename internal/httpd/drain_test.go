@@ -30,7 +30,7 @@ func slowBody() (io.Reader, *io.PipeWriter) {
 }
 
 func TestServe_drainsWithoutCuttingAnybodyOff(t *testing.T) {
-	h := onOne(t, with(func(c *httpd.Config) { c.DrainDelay = 500 * time.Millisecond }))
+	h := onOne(t, with(func(c *httpd.Config) { c.DrainDelay = 3 * time.Second }))
 	h.register("ada@example.com")
 	public, operations := listen(t), listen(t)
 	ctx, stop := context.WithCancel(t.Context())

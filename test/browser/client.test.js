@@ -128,7 +128,9 @@ story("without a key the same loss would have ended the session", { RETRY_WINDOW
     fetch(issuer + "/v1/refresh", { method: "POST", credentials: "include" })
       .then(async (r) => ({ status: r.status, code: (await r.json()).code }), () => "no answer"), house.issuer);
   assert.equal(await lose(house, refresh), "no answer");
-  assert.deepEqual(await refresh(), { status: 401, code: "refresh_reused" });
+  let late;
+  do late = await refresh(); while (late.status === 503); // of a server that has just stood still
+  assert.deepEqual(late, { status: 401, code: "refresh_reused" });
 });
 
 for (const status of [503, 429]) {

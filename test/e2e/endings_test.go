@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"example.com/authserver/internal/store/storetest"
+	"example.com/authserver/test/rig"
 	"example.com/authserver/verify"
 )
 
@@ -21,10 +23,27 @@ type ending struct {
 	end  func(n *node, email string, in answer)
 }
 
-// refreshWith sends a refresh token and wants a status.
+// refresh presents a refresh token, again where it is answered with 503: so does a node that
+// has just stood still with what would end a session.
+func (n *node) refresh(token string) answer {
+	n.t.Helper()
+	a, err := rig.Patiently(30*time.Second, func() (answer, error) {
+		return call("POST", n.URL+"/v1/refresh", map[string]string{"refresh_token": token})
+	})
+	if err != nil {
+		n.t.Fatalf("refresh: %v", err)
+	}
+	return a
+}
+
+// refreshWith is refresh for who wants a status.
 func (n *node) refreshWith(status int, token string) answer {
 	n.t.Helper()
-	return n.must(status, "POST", "/v1/refresh", map[string]string{"refresh_token": token})
+	a := n.refresh(token)
+	if a.Status != status {
+		n.t.Fatalf("refresh: %s; want %d", a, status)
+	}
+	return a
 }
 
 var endings = []ending{
@@ -154,6 +173,7 @@ func TestRevoked_whatIsHandedOutBesideAnEnd(t *testing.T) {
 				if c.retries { // of this one from here on, within the window
 					there.refreshWith(http.StatusOK, token)
 				}
+				var count atomic.Int32
 				begun, handedOut := make(chan struct{}), make(chan []string)
 				go func() {
 					tokens := []string{in.Field("access_token")}
@@ -170,6 +190,7 @@ func TestRevoked_whatIsHandedOutBesideAnEnd(t *testing.T) {
 							token = a.Field("refresh_token")
 						}
 						tokens = append(tokens, a.Field("access_token"))
+						count.Add(1)
 						<-time.After(5 * time.Millisecond)
 					}
 				}()
@@ -180,15 +201,18 @@ func TestRevoked_whatIsHandedOutBesideAnEnd(t *testing.T) {
 					defer close(ended)
 					e.end(here, email, in)
 				}()
-				<-time.After(1500 * time.Millisecond)
-				release()
-				<-ended
-				acknowledged := time.Now()
-				tokens := <-handedOut
 				least := c.least
 				if e.name == "everything before an instant" { // the floor is raised before any row is locked
 					least = 2
 				}
+				<-time.After(1500 * time.Millisecond)
+				for deadline := time.Now().Add(2 * time.Second); int(count.Load())+1 < least && time.Now().Before(deadline); {
+					<-time.After(20 * time.Millisecond)
+				}
+				release()
+				<-ended
+				acknowledged := time.Now()
+				tokens := <-handedOut
 				if len(tokens) < least {
 					t.Errorf("%s: %d tokens were handed out meanwhile: nothing was tested", e.name, len(tokens))
 				}

@@ -125,8 +125,8 @@ func TestKills_aStoppedNodeWakesWithARequestThatSomebodyWaitsFor(t *testing.T) {
 		}
 		// Once it runs again an old token is one.
 		<-time.After(3 * time.Second)
-		if a := present(stopped, old); !a.Is(http.StatusUnauthorized, "refresh_reused") {
-			t.Errorf("an old token later on: %s; want 401", a)
+		if a := stopped.refreshWith(http.StatusUnauthorized, old); !a.Is(http.StatusUnauthorized, "refresh_reused") {
+			t.Errorf("an old token later on: %s; want refresh_reused", a)
 		}
 		provetest.Figure(t, "stops of a node, longer than its clients wait", 1)
 		audit(t, stopped)
@@ -147,15 +147,8 @@ func TestKills_theTimeInWhichNoNodeRunsDoesNotCount(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			database := storetest.Postgres(t)
 			n := newNode(t, "DATABASE_URL="+database, "MASTER_KEY="+masterKey, "LOG_LEVEL=error").start()
-			refresh := func(token string) answer {
-				a, err := call("POST", n.URL+"/v1/refresh", map[string]string{"refresh_token": token})
-				if err != nil {
-					t.Fatal(err)
-				}
-				return a
-			}
 			token := n.person("away@example.com").Field("refresh_token")
-			lost := refresh(token)
+			lost := n.refresh(token)
 			n.kill()
 			conn, err := pgx.Connect(t.Context(), database)
 			if err != nil {
@@ -173,9 +166,9 @@ func TestKills_theTimeInWhichNoNodeRunsDoesNotCount(t *testing.T) {
 				}
 			}
 			n.start()
-			a := refresh(token)
-			if a.Status != c.status || a.Status == http.StatusOK && a.Field("refresh_token") != lost.Field("refresh_token") {
-				t.Errorf("the retry, 100 s after its answer was lost: %s; want %d and the same answer", a, c.status)
+			a := n.refreshWith(c.status, token)
+			if a.Status == http.StatusOK && a.Field("refresh_token") != lost.Field("refresh_token") {
+				t.Errorf("the retry, 100 s after its answer was lost: %s; want the same answer", a)
 			}
 			audit(t, n)
 		})
@@ -330,14 +323,7 @@ func TestKills_everyNodeBetweenTwoUsesOfAToken(t *testing.T) {
 		turn := 0
 		present := func(token string) answer {
 			turn++
-			n := nodes[turn%len(nodes)]
-			a, err := rig.Patiently(30*time.Second, func() (answer, error) {
-				return call("POST", n.URL+"/v1/refresh", map[string]string{"refresh_token": token})
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			return a
+			return nodes[turn%len(nodes)].refresh(token)
 		}
 		killAll := func() {
 			for _, n := range nodes {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"example.com/authserver/internal/store/storetest"
-	"example.com/authserver/test/rig"
 )
 
 // Three nodes on one Postgres answer 100 parallel refreshes of one token with
@@ -86,31 +85,21 @@ func audit(t testing.TB, n *node) {
 // when it comes back late; another device of the same person stays.
 func TestRefresh_anOldTokenEndsItsFamilyAndNoOther(t *testing.T) {
 	engines(t, func(t *testing.T, settings []string) {
-		n := newNode(t, append(settings, "RETRY_WINDOW=1s")...).start()
+		n := newNode(t, settings...).start()
 		thief := n.person("ada@example.com").Field("refresh_token")
 		other := n.logIn("ada@example.com").Field("refresh_token")
-		refresh := func(token string) answer {
-			// 503 is what a node says of an old token that has not run for seconds.
-			a, err := rig.Patiently(5*time.Second, func() (answer, error) {
-				return call("POST", n.URL+"/v1/refresh", map[string]string{"refresh_token": token})
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			return a
-		}
-		second := refresh(thief).Field("refresh_token")
-		if again := refresh(thief); again.Status != 200 || again.Field("refresh_token") != second {
+		second := n.refresh(thief).Field("refresh_token")
+		if again := n.refresh(thief); again.Status != 200 || again.Field("refresh_token") != second {
 			t.Fatalf("a retry within the window: %s; want 200 and the same successor", again)
 		}
-		third := refresh(second).Field("refresh_token")
-		if a := refresh(thief); a.Status != 401 || a.Field("code") != "refresh_reused" {
+		third := n.refresh(second).Field("refresh_token")
+		if a := n.refresh(thief); a.Status != 401 || a.Field("code") != "refresh_reused" {
 			t.Fatalf("a token two generations old: %s; want 401 refresh_reused", a)
 		}
-		if a := refresh(third); a.Status != 401 || a.Field("code") != "refresh_revoked" {
+		if a := n.refresh(third); a.Status != 401 || a.Field("code") != "refresh_revoked" {
 			t.Fatalf("the head after reuse: %s; want 401 refresh_revoked", a)
 		}
-		if a := refresh(other); a.Status != 200 {
+		if a := n.refresh(other); a.Status != 200 {
 			t.Fatalf("the other device: %s; want 200", a)
 		}
 		explained := n.mustCLI(third, "explain", "--json", "-")

@@ -106,40 +106,53 @@ func TestRevoked_tenVerifiersRefuseWithinTwoSeconds(t *testing.T) {
 
 		nodes[0].person("ada@example.com")
 		stays := nodes[1].logIn("ada@example.com").Field("access_token")
-		var logouts []time.Duration
+		var logouts, bans, revoked []time.Duration // until the last of all has refused
+		last := func(token string, begun time.Time) time.Duration {
+			return slices.Max(refusedBy(t, all, token, begun, verify.ErrRevoked))
+		}
 		for range storetest.Times(10, 50) {
 			in := nodes[0].logIn("ada@example.com")
 			good(in.Field("access_token"), "before the logout")
 			begun := time.Now()
 			nodes[0].must(http.StatusNoContent, "POST", "/v1/logout", map[string]string{"refresh_token": in.Field("refresh_token")})
-			logouts = append(logouts, refusedBy(t, all, in.Field("access_token"), begun, verify.ErrRevoked)...)
+			logouts = append(logouts, last(in.Field("access_token"), begun))
 		}
 		good(stays, "of another session")
 
-		banned := nodes[1].person("eve@example.com").Field("access_token")
-		good(banned, "before the ban")
-		begun := time.Now()
-		nodes[0].mustCLI("", "users", "disable", "eve@example.com")
-		bans := refusedBy(t, all, banned, begun, verify.ErrRevoked)
-		good(stays, "of somebody else")
-		nodes[0].mustCLI("", "users", "enable", "eve@example.com")
-		good(nodes[1].logIn("eve@example.com").Field("access_token"), "after the pardon")
+		nodes[1].person("eve@example.com")
+		for range 3 {
+			banned := nodes[1].logIn("eve@example.com").Field("access_token")
+			good(banned, "before the ban")
+			nodes[0].mustCLI("", "users", "disable", "eve@example.com")
+			bans = append(bans, last(banned, time.Now()))
+			good(stays, "of somebody else")
+			nodes[0].mustCLI("", "users", "enable", "eve@example.com")
+			good(nodes[1].logIn("eve@example.com").Field("access_token"), "after the pardon")
+		}
 
 		// The key that signs goes. Whoever holds a token of it refreshes, and
 		// every API takes the new one though it has just fetched the key set.
-		kid := activeKey(t, nodes[0])
-		session := nodes[0].logIn("ada@example.com")
-		begun = time.Now()
-		nodes[0].mustCLI("", "keys", "revoke", kid, "--yes")
-		revoked := refusedBy(t, all, session.Field("access_token"), begun, verify.ErrRevoked)
-		fresh := awaitOtherKey(t, nodes[1], session.Field("refresh_token"), kid)
-		good(fresh, "of the successor")
+		for range 3 {
+			kid := activeKey(t, nodes[0])
+			session := nodes[0].logIn("ada@example.com")
+			nodes[0].mustCLI("", "keys", "revoke", kid, "--yes")
+			revoked = append(revoked, last(session.Field("access_token"), time.Now()))
+			fresh := awaitOtherKey(t, nodes[1], session.Field("refresh_token"), kid)
+			good(fresh, "of the successor")
+		}
 
 		for what, took := range map[string][]time.Duration{"logout": logouts, "ban": bans, "revoked key": revoked} {
-			if p := percentile(took, 99); p >= 2*time.Second {
-				t.Errorf("%s: the p99 until it is refused is %s, want less than 2s", what, p)
+			slow := 0
+			for _, d := range took {
+				if d >= 2*time.Second {
+					slow++
+				}
 			}
-			t.Logf("%s, from the request until %d followers refused: p50 %s, p99 %s, most %s", what, len(took), percentile(took, 50), percentile(took, 99), percentile(took, 100))
+			// A machine that stands still for seconds is late with one, or with what it was at.
+			if most := max(1, len(took)/10); slow > most {
+				t.Errorf("%s: %d of %d were refused 2s later or more, want %d at most: %s", what, slow, len(took), most, took)
+			}
+			t.Logf("%s, %d times, until all of %d followers refused: p50 %s, p99 %s", what, len(took), len(all), percentile(took, 50), percentile(took, 99))
 		}
 		audit(t, nodes[0])
 	})

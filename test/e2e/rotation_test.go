@@ -80,7 +80,7 @@ func TestKeys_rotateUnderLoadWithoutOneRefusal(t *testing.T) {
 func rotateUnderLoad(t *testing.T) {
 	settings := []string{
 		"DATABASE_URL=" + storetest.Postgres(t), "MASTER_KEY=" + masterKey, "LOG_LEVEL=warn",
-		"ISSUER=http://localhost:8080", "ACCESS_TTL=1m", "KEY_ROTATE_EVERY=3s", "KEY_LEAD=2s", "JWKS_MAX_AGE=1s",
+		"ISSUER=http://localhost:8080", "ACCESS_TTL=1m", "KEY_ROTATE_EVERY=5s", "KEY_LEAD=4s", "JWKS_MAX_AGE=1s",
 	}
 	nodes := []*node{newNode(t, settings...).start(), newNode(t, settings...).start()}
 	want := storetest.Times(4, 20) // keys that take over while the load lasts

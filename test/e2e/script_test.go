@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"example.com/authserver/internal/store/storetest"
+	"example.com/authserver/test/rig"
 )
 
 // The files under testdata are stories in the language of testscript, run
@@ -120,7 +122,12 @@ func cmdTerminate(ts *testscript.TestScript, neg bool, _ []string) {
 func cmdHTTP(ts *testscript.TestScript, neg bool, args []string) {
 	noNeg(ts, neg, "http")
 	s := of(ts)
-	s.last = request(ts, s.node.URL, args)
+	ask := func() (answer, error) { return request(ts, s.node.URL, args), nil }
+	if slices.Contains(args, "/v1/refresh") { // see refresh
+		s.last, _ = rig.Patiently(30*time.Second, ask)
+	} else {
+		s.last, _ = ask()
+	}
 	ts.Logf("%s", s.last)
 }
 

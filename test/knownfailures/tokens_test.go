@@ -3,6 +3,7 @@ package knownfailures
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"runtime"
 	"strings"
@@ -154,8 +155,12 @@ func TestKnown_CVE_2025_30204_aHeaderOfDots(t *testing.T) {
 		if claims != nil || !errors.Is(err, verify.ErrMalformed) {
 			t.Errorf("%s: %v, %v", name, claims, err)
 		}
-		if n := testing.AllocsPerRun(20, func() { _, _ = v.Verify(t.Context(), token) }); n > 0 {
-			t.Errorf("%s: %v allocations", name, n)
+		least := math.Inf(1)
+		for range 5 { // the server in this process allocates, too
+			least = min(least, testing.AllocsPerRun(20, func() { _, _ = v.Verify(t.Context(), token) }))
+		}
+		if least > 0 {
+			t.Errorf("%s: %v allocations", name, least)
 		}
 		if len(token) < 30<<10 {
 			if a := h.me(token); !a.Is(http.StatusUnauthorized, "token_invalid") {

@@ -72,11 +72,22 @@ func (b *Balancer) pass(w http.ResponseWriter, r *http.Request) {
 	http.Error(w, "no node is ready", http.StatusBadGateway)
 }
 
+// mostFailures is after how many failures in a row, ten a second, a place gets no requests.
+const mostFailures = 3
+
 func (p *place) watch(ctx context.Context) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
+	failed := 0
 	for {
-		p.ready.Store(p.Ready() == nil)
+		if p.Ready() == nil {
+			failed = 0
+		} else {
+			failed++
+		}
+		// One that stood still for a moment is not taken off; one that drains is long before
+		// it stops.
+		p.ready.Store(failed == 0 || failed < mostFailures && p.ready.Load())
 		select {
 		case <-ctx.Done():
 			return

@@ -9,7 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"syscall"
@@ -115,25 +114,4 @@ func Poll(ctx context.Context, patience time.Duration, ready func() error) error
 			return errors.Join(ctx.Err(), err)
 		}
 	}
-}
-
-// FreeAddress returns an address of 127.0.0.1 that nobody listens on.
-func FreeAddress() (string, error) {
-	one, _, err := FreeAddresses()
-	return one, err
-}
-
-// FreeAddresses returns two of them. To ask twice for one may give the same one twice.
-func FreeAddresses() (one, other string, err error) {
-	a, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", "", err
-	}
-	defer a.Close()
-	b, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", "", err
-	}
-	defer b.Close()
-	return a.Addr().String(), b.Addr().String(), nil
 }
