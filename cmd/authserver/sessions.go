@@ -150,7 +150,7 @@ func (c *sessionsRevoke) raiseFloor(e *environment, in *app.Installation) error 
 	floor, err := in.Engine.Sessions().RaiseFloor(e.ctx, before, e.actor(), e.requestID())
 	revoked := fmt.Sprintf("everything before %s IS revoked", instant(floor))
 	if errors.Is(err, session.ErrUnsettled) {
-		return done(revoked, err, "authserver sessions revoke --issued-before "+instant(floor)+" --yes")
+		return done(revoked, err, tellAgain(floor))
 	}
 	if err != nil {
 		return err
@@ -171,6 +171,12 @@ func (c *sessionsRevoke) raiseFloor(e *environment, in *app.Installation) error 
 	}
 }
 
+// tellAgain is the hint of a floor that the revocation feed has not heard of whole. It takes
+// the very instant: one that is a moment less changes nothing and tells nobody.
+func tellAgain(floor time.Time) string {
+	return "authserver sessions revoke --issued-before " + floor.UTC().Format(time.RFC3339Nano) + " --yes"
+}
+
 // instant reads the instant and compares it with the store's clock.
 func (c *sessionsRevoke) instant(e *environment, in *app.Installation) (time.Time, error) {
 	ring, err := in.Engine.Keys().ReadRing(e.ctx)
@@ -180,8 +186,8 @@ func (c *sessionsRevoke) instant(e *environment, in *app.Installation) (time.Tim
 	return floorOf(*c.IssuedBefore, ring.StoreNow, time.Now())
 }
 
-// floorOf reads a floor. One that lies in the future would kill every session at its
-// birth, and no floor ever sinks; what the feed says to verifiers is dated by the
+// floorOf reads a floor. One that lies in the future would keep everybody from
+// logging in until then, and no floor ever sinks; what the feed says to verifiers is dated by the
 // store's clock in any case.
 func floorOf(text string, store, here time.Time) (time.Time, error) {
 	if store.Sub(here) > keys.SmallLeap {

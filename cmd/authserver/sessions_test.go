@@ -1,9 +1,25 @@
 package main
 
 import (
+	"strings"
 	"testing"
 	"time"
 )
+
+// The hint of a floor that was not settled names the very floor: a moment less would tell
+// nobody, and would say so to nobody either.
+func TestTellAgain_namesTheVeryFloor(t *testing.T) {
+	for _, floor := range []time.Time{
+		time.Date(2026, 11, 5, 12, 0, 0, 0, time.UTC),
+		time.Date(2026, 11, 5, 12, 0, 0, 123_456_000, time.FixedZone("", 3600)),
+	} {
+		words := strings.Fields(tellAgain(floor))
+		got, err := floorOf(words[4], floor.Add(time.Second), floor)
+		if err != nil || !got.Equal(floor) {
+			t.Errorf("%q reads as %s, %v; want %s", words, got, err, floor)
+		}
+	}
+}
 
 func TestFloorOf_neverLiesAhead(t *testing.T) {
 	noon := time.Date(2026, 11, 5, 12, 0, 0, 0, time.UTC)

@@ -71,11 +71,10 @@ const (
 // refresh presents a token as a well-behaved client does, which comes again where it is told
 // to. In a race everybody asks once: see together.
 func (l *lab) refresh(ctx context.Context, token string, by sender) (a answer) {
-	for range mostTries {
-		if a = l.target.refresh(ctx, token, by); a.after <= 0 || a.after > longestWait {
-			break
-		}
+	a = l.target.refresh(ctx, token, by)
+	for try := 1; try < mostTries && a.after > 0 && a.after <= longestWait; try++ {
 		l.pause(ctx, a.after)
+		a = l.target.refresh(ctx, token, by)
 	}
 	return a
 }

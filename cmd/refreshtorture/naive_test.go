@@ -24,12 +24,14 @@ type naive struct {
 	prefixes    bool // a token is found by its first half
 	fragile     bool // concurrent requests of one token fail
 	deaf        bool // revocation is acknowledged and forgotten
+	putsOff     int  // so many times 503 with Retry-After before each answer
 
 	mu     sync.Mutex
 	tokens map[string]*issued
 	serial int
 	clock  time.Duration // passes only when the kit waits
 	busy   map[string]int
+	put    int // so many times since the last answer
 	calls  []*http.Request
 }
 
@@ -89,6 +91,12 @@ func (n *naive) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	text := r.Form.Get("refresh_token")
+	if n.put++; n.put <= n.putsOff {
+		w.Header().Set("Retry-After", "2")
+		fail(w, http.StatusServiceUnavailable, "temporarily_unavailable")
+		return
+	}
+	n.put = 0
 	if n.fragile {
 		n.busy[text]++
 		if n.busy[text] > 1 {

@@ -108,6 +108,16 @@ func TestTorture_aServerThatFailsUnderContention(t *testing.T) {
 	}
 }
 
+// Who says when to come again is asked again, as often as a client would, and no longer.
+func TestTorture_aServerThatPutsOff(t *testing.T) {
+	for times, want := range map[int]verdict{1: good, mostTries - 1: good, mostTries: broke} {
+		got := against(t, &naive{window: true, endsOnReuse: true, putsOff: times}, "lost-answer")
+		if got["lost-answer"].Verdict != want {
+			t.Errorf("put off %d times: %+v; want %s", times, got, want)
+		}
+	}
+}
+
 // The command says by its exit code what it found.
 func TestRun_exitCodes(t *testing.T) {
 	n := &naive{window: true, endsOnReuse: true}

@@ -88,6 +88,7 @@ func TestServe_drainsWithoutCuttingAnybodyOff(t *testing.T) {
 		t.Errorf("a request while draining: %v %v; want 200 and Connection: close", resp, err)
 	}
 	for err == nil { // until the listener is closed
+		<-time.After(10 * time.Millisecond)
 		_, err = get(base + "/")
 	}
 	select {

@@ -208,6 +208,9 @@ func (r *round) sitOut(ctx context.Context, c *cluster, storm *rig.Storm, f faul
 		return err
 	}
 	r.whole = time.Since(struck)
+	if leader != primary {
+		r.successor = r.whole // Patroni may elect another one when etcd is back
+	}
 	conn, err := c.connect(ctx, leader, database)
 	if err != nil {
 		return err

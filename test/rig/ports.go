@@ -27,11 +27,11 @@ var lent struct {
 }
 
 // FreeAddress returns an address of 127.0.0.1 that nobody listens on. As long as this process
-// lives it is lent to nobody else who asks here, in this process or in another one: whoever
-// it is for starts later, and may be killed and started again.
+// lives it is lent to nobody else who asks here, in this process or in another one of this
+// user: whoever it is for starts later, and may be killed and started again.
 func FreeAddress() (string, error) {
-	dir := filepath.Join(os.TempDir(), "authserver-ports")
-	if err := os.MkdirAll(dir, 0o777); err != nil {
+	dir := filepath.Join(os.TempDir(), fmt.Sprintf("authserver-ports-%d", os.Getuid()))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", err
 	}
 	var failed error
@@ -50,7 +50,7 @@ func FreeAddress() (string, error) {
 
 // reserve locks the file that stands for a port. The lock ends with the process.
 func reserve(dir string, port int) (address string, file *os.File, err error) {
-	file, err = os.OpenFile(filepath.Join(dir, strconv.Itoa(port)), os.O_CREATE|os.O_RDWR, 0o666)
+	file, err = os.OpenFile(filepath.Join(dir, strconv.Itoa(port)), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return "", nil, err
 	}

@@ -345,7 +345,17 @@ func TestRotateBatch_isGivenUpButNeverCancelled(t *testing.T) {
 	b.exec(`SELECT pg_advisory_lock(1)`)
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	_, err := db.Families().RotateBatch(ctx, presentAll(b.families[:1], 1))
+	given := make(chan error, 1)
+	go func() {
+		_, err := db.Families().RotateBatch(ctx, presentAll(b.families[:1], 1))
+		given <- err
+	}()
+	var err error
+	select {
+	case err = <-given:
+	case <-time.After(20 * time.Second):
+		t.Error("it is not given up 20 s later")
+	}
 	if err == nil || errors.Is(err, refresh.ErrRefused) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v, want trouble that is not ErrRefused and names the deadline", err)
 	}

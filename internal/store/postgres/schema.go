@@ -168,7 +168,7 @@ func (db *DB) migrateOnce(ctx context.Context, patient bool) (applied []string, 
 			WHERE name = 'deadlock_timeout' AND setting::int <= 2000 AND EXISTS (
 				SELECT FROM pg_locks WHERE granted AND mode = 'ShareUpdateExclusiveLock' AND locktype = 'relation'
 					AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-					AND relation = ANY (ARRAY[to_regclass('users'), to_regclass('sessions'), to_regclass('families'), to_regclass('server_state')]::oid[]))`)
+					AND relation = ANY (ARRAY[to_regclass('users'), to_regclass('sessions'), to_regclass('families'), to_regclass('server_state'), to_regclass('revocations')]::oid[]))`)
 		return err
 	}))
 	defer func() { _ = pool.Close() }()

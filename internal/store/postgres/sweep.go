@@ -15,7 +15,7 @@ import (
 // SweepPace implements store.Engine. One request in four is under way beside a sweep, so
 // that the p99 of all stays where it is only because a sweep of few rows keeps a core for
 // half a millisecond: 25 rows cost the p99 of a quiet machine two thirds.
-func (db *DB) SweepPace() (families, rest int) { return 5, 3 }
+func (db *DB) SweepPace() (families, rest int) { return 5, 1 }
 
 // sweepPages is how many pages of the table one Sweep looks at.
 const sweepPages = 64
