@@ -35,10 +35,8 @@ var faults = []fault{
 			if err := c.net.cut(ctx, c.net.around(primary)...); err != nil {
 				return err
 			}
-			select {
-			case <-time.After(linger):
-			case <-ctx.Done():
-				return ctx.Err()
+			if err := wait(ctx, linger); err != nil {
+				return err
 			}
 			return c.powerOff(primary)
 		},

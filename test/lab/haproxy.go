@@ -64,10 +64,8 @@ func (c *cluster) openDoor(ctx context.Context) (err error) {
 	}
 	c.door = &door{process, address}
 	// It takes all machines for up, and leads to any of them, until their checks have failed.
-	select {
-	case <-time.After(5 * time.Second):
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := wait(ctx, 5*time.Second); err != nil {
+		return err
 	}
 	return process.Await(ctx, time.Minute, func() error {
 		conn, err := pgx.Connect(ctx, c.urlThroughDoor())

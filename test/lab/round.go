@@ -138,10 +138,8 @@ func (l *lab) round(ctx context.Context, c *cluster, storm *rig.Storm, f fault) 
 	if err != nil {
 		return r, err
 	}
-	select {
-	case <-time.After(calm):
-	case <-ctx.Done():
-		return r, ctx.Err()
+	if err := wait(ctx, calm); err != nil {
+		return r, err
 	}
 	storm.Watch()
 	struck := time.Now()
@@ -195,10 +193,8 @@ func (l *lab) round(ctx context.Context, c *cluster, storm *rig.Storm, f fault) 
 // then.
 func (r *round) sitOut(ctx context.Context, c *cluster, storm *rig.Storm, f fault, primary string, struck time.Time, held <-chan struct{}) error {
 	defer func() { <-held }()
-	select {
-	case <-time.After(f.lasts):
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := wait(ctx, f.lasts); err != nil {
+		return err
 	}
 	if err := f.repair(ctx, c, primary); err != nil {
 		return err
@@ -235,6 +231,16 @@ func (r *round) countHealed(ctx context.Context, c *cluster, before int) error {
 	after, err := c.eventsAhead(ctx, leader)
 	r.healed = after - before
 	return err
+}
+
+// wait returns when d has passed, or with an error when ctx ends before.
+func wait(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // compare counts the rotations that clients were answered and the database does
