@@ -32,7 +32,7 @@ test: ## run every test, with race detector, PostgreSQL and browser (PKG=./inter
 	@scripts/test $(PKG)
 
 .PHONY: check
-check: fmt-check tidy-check vet lint archtest docs-check ## everything but the tests: format, vet, linters, import law, fresh docs
+check: fmt-check tidy-check vet lint archtest lists-check docs-check ## everything but the tests: format, vet, linters, import law, lists, fresh docs
 
 .PHONY: fmt
 fmt: $(TOOLS)/gofumpt ## format the Go files
@@ -60,6 +60,11 @@ lint: $(TOOLS)/golangci-lint ## run the linters of .golangci.yml
 .PHONY: archtest
 archtest: ## hold the tree to the import law
 	@go test ./internal/archtest
+
+.PHONY: lists-check
+lists-check: ## hold the lists of known failures and of mutants to the tests and the code they name
+	@go test -run '^TestRows$$' ./test/knownfailures
+	@go test ./test/mutants
 
 .PHONY: docs
 docs: ## write what the documentation takes from the program and the tests

@@ -18,8 +18,6 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -405,25 +403,6 @@ func toJSON(t testing.TB, v any) []byte {
 }
 
 func b64(raw []byte) string { return base64.RawURLEncoding.EncodeToString(raw) }
-
-// sources are the Go files of this package.
-func sources(t *testing.T) []string {
-	t.Helper()
-	paths, err := filepath.Glob("*_test.go")
-	if err != nil || len(paths) == 0 {
-		t.Fatalf("%d files, %v", len(paths), err)
-	}
-	return paths
-}
-
-func readFile(t *testing.T, path string) string {
-	t.Helper()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
-}
 
 // born opens a session of a client without a login, which would be slow, and
 // returns its refresh token.

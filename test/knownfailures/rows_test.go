@@ -1,6 +1,9 @@
 package knownfailures
 
 import (
+	"io/fs"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -113,4 +116,35 @@ func TestRows(t *testing.T) {
 	}
 	provetest.Figure(t, "known failures of others, shown by a test", shown)
 	provetest.Figure(t, "known failures of others, of what does not exist yet", len(rows)-shown)
+}
+
+// sources are the files with tests of the whole repository, nested modules too: a row
+// names its test wherever that lives.
+func sources(t *testing.T) []string {
+	t.Helper()
+	var paths []string
+	err := filepath.WalkDir("../..", func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && (entry.Name() == "node_modules" || entry.Name() == ".git" || entry.Name() == "bin"):
+			return filepath.SkipDir
+		case strings.HasSuffix(path, "_test.go"):
+			paths = append(paths, path)
+		}
+		return nil
+	})
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("%d files, %v", len(paths), err)
+	}
+	return paths
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
