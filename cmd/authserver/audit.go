@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -82,6 +83,7 @@ type auditList struct {
 	Session *string   `help:"Only events about this session."`
 	Kind    string    `help:"Only this kind, as refresh.reused."`
 	Before  time.Time `help:"Only events before this instant (RFC 3339)."`
+	After   *string   `placeholder:"ID" help:"Only what comes after this event in the list, by the id that --json shows: the next page."`
 	Limit   int       `default:"100" help:"At most this many, 1000 at most."`
 }
 
@@ -113,7 +115,15 @@ func (c *auditList) Run(e *environment) error {
 		}
 		f.Session = sid
 	}
+	if c.After != nil {
+		if err := f.After.UnmarshalText([]byte(*c.After)); err != nil {
+			return usageError(err)
+		}
+	}
 	events, err := in.Engine.Audit().Events(e.ctx, f)
+	if errors.Is(err, audit.ErrNoEvent) {
+		return fail(exitNotFound, fmt.Errorf("%s is no event, or is deleted by now", f.After), "authserver audit list --json shows the ids")
+	}
 	if err != nil {
 		return err
 	}

@@ -96,6 +96,10 @@ func (c *explainCmd) Run(e *environment) error {
 		filters = append(filters, audit.Filter{Session: sid, Limit: 1000})
 		return err
 	}
+	ofRequest := func() (err error) {
+		found, err = in.Engine.Sessions().ByRequest(e.ctx, what)
+		return err
+	}
 	switch {
 	case strings.HasPrefix(what, refresh.Prefix):
 		t, err := refresh.Parse(e.ctx, ring, what)
@@ -114,7 +118,7 @@ func (c *explainCmd) Run(e *environment) error {
 			found = append(found, *f)
 		}
 		filters = append(filters, audit.Filter{Family: t.Family(), Limit: 1000})
-	case strings.HasPrefix(what, "eyJ"):
+	case strings.HasPrefix(what, "eyJ") && strings.Count(what, ".") == 2:
 		if sid, err = sessionOf(what); err != nil {
 			return fail(exitNotFound, err, "authserver token inspect shows what is in it")
 		}
@@ -135,11 +139,17 @@ func (c *explainCmd) Run(e *environment) error {
 				found = append(found, *f)
 			}
 		}
+		filters = append(filters, audit.Filter{RequestID: what, Limit: 1000})
+		if len(found) == 0 { // many a proxy calls its requests so
+			if err := ofRequest(); err != nil {
+				return err
+			}
+		}
 	default:
-		if found, err = in.Engine.Sessions().ByRequest(e.ctx, what); err != nil {
+		filters = append(filters, audit.Filter{RequestID: what, Limit: 1000})
+		if err := ofRequest(); err != nil {
 			return err
 		}
-		filters = append(filters, audit.Filter{RequestID: what, Limit: 1000})
 	}
 	for _, f := range found {
 		filters = append(filters, audit.Filter{Family: f.ID, Limit: 1000}, audit.Filter{Session: f.Session, Limit: 1000})

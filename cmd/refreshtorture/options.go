@@ -61,7 +61,7 @@ func parse(args []string, w io.Writer) (*options, error) {
 	f := flag.NewFlagSet("refreshtorture", flag.ContinueOnError)
 	f.SetOutput(io.Discard)
 	f.StringVar(&o.style, "style", "oauth", "oauth: RFC 6749 form; v1: authserver's JSON")
-	f.StringVar(&o.revokeURL, "revoke-url", "", "RFC 7009 endpoint; with --style=v1 /v1/logout beside the URL")
+	f.StringVar(&o.revokeURL, "revoke-url", "", "RFC 7009 endpoint; with --style=v1 logout beside the URL")
 	f.StringVar(&o.auth, "auth", "none", "client authentication: none, basic, post")
 	f.StringVar(&o.clientID, "client-id", "", "client_id")
 	f.StringVar(&o.clientSecret, "client-secret", "", "client_secret, with --auth=basic or post")
@@ -80,7 +80,7 @@ func parse(args []string, w io.Writer) (*options, error) {
 	})
 	f.StringVar(&o.tokenFile, "token-file", "", "file of starting tokens, one a line")
 	f.StringVar(&o.loginCommand, "login-command", "", "shell command that logs in and prints one refresh token")
-	f.StringVar(&o.email, "email", "", "with --style=v1: log in at /v1/login as this account")
+	f.StringVar(&o.email, "email", "", "with --style=v1: log in as this account, at login beside the URL")
 	f.StringVar(&o.password, "password", "", "its password")
 	f.StringVar(&o.passwordFile, "password-file", "", "file with its password")
 	f.IntVar(&o.racers, "racers", 20, "requests at once in a race, 2 to 200")
@@ -147,7 +147,7 @@ func (o *options) check(args []string, own bool) error {
 	}
 	o.url = u
 	if o.style == "v1" && o.revokeURL == "" {
-		o.revokeURL = u.ResolveReference(&url.URL{Path: "/v1/logout"}).String()
+		o.revokeURL = o.beside("logout")
 	}
 	if o.revokeURL != "" {
 		r, err := url.Parse(o.revokeURL)
@@ -175,7 +175,7 @@ func (o *options) checkSupply() error {
 	case ways != 1:
 		return errors.New("want starting tokens one way: --token and --token-file, --login-command, or --email and --password")
 	case o.email != "" && o.style != "v1":
-		return errors.New("--email logs in at /v1/login: it takes --style=v1")
+		return errors.New("--email logs in at login beside the URL: it takes --style=v1")
 	}
 	return nil
 }
@@ -192,4 +192,9 @@ func loopback(host string) bool {
 	}
 	ip := net.ParseIP(host)
 	return ip != nil && ip.IsLoopback()
+}
+
+// beside is the URL of another endpoint of the first-party API.
+func (o *options) beside(name string) string {
+	return o.url.ResolveReference(&url.URL{Path: name}).String()
 }

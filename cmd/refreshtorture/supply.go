@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"os"
 	"os/exec"
 	"strings"
@@ -81,8 +80,7 @@ func (s *supply) logIn(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	to := s.o.url.ResolveReference(&url.URL{Path: "/v1/login"}).String()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.o.beside("login"), bytes.NewReader(body))
 	if err != nil {
 		return "", err
 	}

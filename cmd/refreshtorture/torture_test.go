@@ -297,3 +297,14 @@ func TestPause_endsWithItsContext(t *testing.T) {
 	pause(ctx, time.Hour)
 	pause(t.Context(), time.Nanosecond)
 }
+
+// The first-party API may stand under a path of its own.
+func TestParse_theOthersAreBesideTheURL(t *testing.T) {
+	o, err := parse([]string{"--i-own-this-server", "--style=v1", "--email=ada@example.com", "--password=x", "https://auth.example.com/auth/v1/refresh"}, io.Discard)
+	if err != nil || o.revokeURL != "https://auth.example.com/auth/v1/logout" {
+		t.Errorf("%q, %v", o.revokeURL, err)
+	}
+	if to := o.beside("login"); to != "https://auth.example.com/auth/v1/login" {
+		t.Errorf("login at %q", to)
+	}
+}

@@ -6,6 +6,7 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -95,11 +96,16 @@ type Filter struct {
 	RequestID string
 	Kind      Kind
 	Before    time.Time // only events strictly older
+	After     id.Event  // only events that a list names after this one, which page by page leaves none out
 	Limit     int       // at most this many; the store caps it at 1,000
 }
 
+// ErrNoEvent says that Filter.After names no event, or one that is deleted by now.
+var ErrNoEvent = errors.New("no such audit event")
+
 // Store reads the log.
 type Store interface {
-	// Events returns the newest events that match, newest first.
+	// Events returns the newest events that match, newest first; events of the same
+	// instant have an order of their own. ErrNoEvent.
 	Events(ctx context.Context, f Filter) ([]Event, error)
 }

@@ -13,6 +13,9 @@ import (
 // trusted proxies and no further, and only if the peer is one of them. Anything
 // else in the header is a claim of a stranger.
 func (s *Server) forwarded() func(http.Handler) http.Handler {
+	if len(s.config.TrustedProxies) == 0 {
+		return func(next http.Handler) http.Handler { return next }
+	}
 	prefixes := make([]string, len(s.config.TrustedProxies))
 	for i, p := range s.config.TrustedProxies {
 		prefixes[i] = p.String()

@@ -181,7 +181,14 @@ func TestAdmin_aBanCountsAtTheNextRequest(t *testing.T) {
 		if u := into[adminUser](o.ask("PUT", "/users/"+id+"/roles/editor", nil).is(200)); !slices.Contains(u.Roles, "editor") {
 			t.Errorf("roles %v", u.Roles)
 		}
+		if u := into[adminUser](o.ask("PUT", "/users/"+id+"/roles/team%3Aadmin", nil).is(200)); !slices.Contains(u.Roles, "team:admin") {
+			t.Errorf("a colon that came encoded: roles %v", u.Roles)
+		}
+		if u := into[adminUser](o.ask("DELETE", "/users/"+id+"/roles/team:admin", nil).is(200)); slices.Contains(u.Roles, "team:admin") {
+			t.Errorf("a colon: roles %v", u.Roles)
+		}
 		o.ask("PUT", "/users/"+id+"/roles/No%20Role", nil).refused(400, "invalid_request")
+		o.ask("DELETE", "/sessions?user="+id, map[string]any{"except": "x"}).refused(400, "invalid_request")
 		for i := range 40 { // until they no longer fit into a token
 			if a := o.ask("PUT", fmt.Sprintf("/users/%s/roles/%s%d", id, strings.Repeat("x", 60), i), nil); a.StatusCode != 200 {
 				a.refused(409, "conflict")

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"example.com/authserver/internal/limit"
+
 	"example.com/authserver/internal/fault"
 	"example.com/authserver/internal/httpd/wire"
 	"example.com/authserver/internal/revocation"
@@ -33,12 +35,12 @@ const (
 
 // feed is GET /v1/revocations: the signed revocation feed, for everybody. It
 // stands on the public listener whatever else is switched off.
-func (s *Server) feed(_ *wire.Scope, w http.ResponseWriter, r *http.Request) error {
+func (s *Server) feed(scope *wire.Scope, w http.ResponseWriter, r *http.Request) error {
 	h := w.Header()
 	s.open(h)
 	h["Cache-Control"], h["Vary"], h["Access-Control-Expose-Headers"] = noCache, varyAccept, feedTells
 	if wants(r, "text/event-stream") {
-		return s.feedEvents(w, r)
+		return s.feedEvents(scope, w, r)
 	}
 	after, err := number(afterOf(r))
 	if err != nil {
@@ -113,7 +115,7 @@ func number(values []string) (int64, error) {
 
 // feedEvents answers with server-sent events: one at once, which leads on from
 // where the reader is, and one for every change.
-func (s *Server) feedEvents(w http.ResponseWriter, r *http.Request) error {
+func (s *Server) feedEvents(scope *wire.Scope, w http.ResponseWriter, r *http.Request) error {
 	from := r.Header["Last-Event-Id"]
 	if len(from) == 0 || from[0] == "" {
 		from = afterOf(r)
@@ -131,7 +133,7 @@ func (s *Server) feedEvents(w http.ResponseWriter, r *http.Request) error {
 		w.Header()["Content-Type"] = eventType
 		return nil
 	}
-	leave, err := s.rooms.Feed.Join(r.Context())
+	leave, err := s.rooms.Feed.Join(r.Context(), limit.Network(scope.Client))
 	if err != nil {
 		return fault.Trouble(err).WithReason("feed_streams_full")
 	}

@@ -172,6 +172,9 @@ func TestProxies_theClientIsTheFirstUntrustedFromTheRight(t *testing.T) {
 		if got := h.event(h.do("GET", "/", nil, header("X-Forwarded-For", forwarded)))["remote_ip"]; got != want {
 			t.Errorf("X-Forwarded-For: %s: %v, want %s", forwarded, got, want)
 		}
+		if got := h.event(h.send(h.ops, "GET", "/none", nil, header("X-Forwarded-For", forwarded)))["remote_ip"]; got != want {
+			t.Errorf("the operations listener, X-Forwarded-For: %s: %v, want %s", forwarded, got, want)
+		}
 	}
 	a := h.do("GET", "/", nil, header("X-Forwarded-For", "203.0.113.9"), header("X-Forwarded-For", "192.0.2.7"))
 	if got := h.event(a)["remote_ip"]; got != "192.0.2.7" {

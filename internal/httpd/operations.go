@@ -20,7 +20,7 @@ import (
 // more.
 func (s *Server) Operations(addr net.Addr) http.Handler {
 	mux := chi.NewMux()
-	mux.Use(s.observe, middleware.GetHead)
+	mux.Use(s.forwarded(), s.observe, middleware.GetHead)
 	s.refuseElse(mux)
 	mux.Method("GET", "/livez", wire.Handler(s.health.live))
 	mux.Method("GET", "/readyz", wire.Handler(s.health.ready))
@@ -43,7 +43,7 @@ func (s *Server) Operations(addr net.Addr) http.Handler {
 
 // guard serves what stands behind it on loopback, and elsewhere only where the
 // configuration exposes it by that name; in either case only under a host name
-// that is known.
+// that is known, and not from another site's page.
 func (s *Server) guard(addr net.Addr, name string) func(http.Handler) http.Handler {
 	exposed := addr != nil && onLoopback(addr.String()) || slices.Contains(s.config.AdminExpose, name)
 	return func(next http.Handler) http.Handler {
@@ -53,6 +53,10 @@ func (s *Server) guard(addr net.Addr, name string) func(http.Handler) http.Handl
 			}
 			if !s.knowsHost(r.Host) {
 				return fault.New(fault.Forbidden, "The request came under the host %.128q; want an IP address, localhost or one of AUTHSERVER_ADMIN_HOSTS.", r.Host).WithReason("host")
+			}
+			// A page can send requests whose answers it may not read; of a profile that is harm enough.
+			if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "none" && site != "same-origin" {
+				return fault.New(fault.Forbidden, "The request comes from another site's page: Sec-Fetch-Site is %.40q.", site).WithReason("cross_site")
 			}
 			next.ServeHTTP(w, r)
 			return nil

@@ -150,6 +150,16 @@ func TestOperations_whatIsServedOffLoopback(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
+	// Another site's page may send what it cannot read, and start profiles with it.
+	for site, want := range map[string]int{"cross-site": 403, "same-site": 403, "same-origin": 200, "none": 200} {
+		r := httptest.NewRequest("GET", "http://127.0.0.1:8081/debug/pprof/cmdline", nil)
+		r.Header.Set("Sec-Fetch-Site", site)
+		w := httptest.NewRecorder()
+		open.Operations(loop).ServeHTTP(w, r)
+		if w.Code != want {
+			t.Errorf("Sec-Fetch-Site: %s: %d, want %d", site, w.Code, want)
+		}
+	}
 	// DNS rebinding: a page's own name was made to point here.
 	for host, want := range map[string]int{
 		"evil.example": 403, "evil.example:8081": 403, "localhost": 200, "localhost:8081": 200, "127.0.0.1": 200, "[::1]:8081": 200,

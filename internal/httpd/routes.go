@@ -32,10 +32,7 @@ func forVerifiers(path string) bool {
 // publicRoutes builds the public listener.
 func (s *Server) publicRoutes(set *keySet) (http.Handler, error) {
 	mux := chi.NewMux()
-	if len(s.config.TrustedProxies) > 0 {
-		mux.Use(s.forwarded())
-	}
-	mux.Use(s.observe, s.hostCheck, s.crossOriginReads, s.edgeLimit, middleware.GetHead)
+	mux.Use(s.forwarded(), s.observe, s.hostCheck, s.crossOriginReads, s.edgeLimit, middleware.GetHead)
 	s.refuseElse(mux)
 
 	mux.Method("GET", jwksPath, wire.Handler(set.handle))

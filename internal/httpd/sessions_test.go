@@ -86,6 +86,9 @@ func TestSessions_endAllOrAllOthers(t *testing.T) {
 			a := h.do("DELETE", "/v1/sessions"+query, nil, bearer(mine.Access))
 			a.refused(400, "invalid_request")
 		}
+		// An exception that stands in the body would be overlooked.
+		h.do("DELETE", "/v1/sessions", map[string]any{"except": "current"}, bearer(mine.Access)).refused(400, "invalid_request")
+		h.do("DELETE", "/v1/sessions/"+other.Session, map[string]any{"x": 1}, bearer(mine.Access)).refused(400, "invalid_request")
 		h.refresh(other.Refresh).is(200)
 
 		h.do("DELETE", "/v1/sessions?except=current", nil, bearer(mine.Access)).is(204)

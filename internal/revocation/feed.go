@@ -21,7 +21,8 @@ type Policy struct {
 	Issuer string
 	// Poll is how often a node asks the store, give or take a tenth.
 	Poll time.Duration
-	// Streams is how many readers a node serves at once with events.
+	// Streams is how many readers a node serves at once with events, half of them from
+	// one network: nobody keeps everybody else out.
 	Streams int
 	// Listed is how many entries a statement has at most. Of a snapshot with more,
 	// the ends of sessions that are over soonest are left out; a delta with more
@@ -62,6 +63,7 @@ type Feed struct {
 	clock    func() time.Time // the store's, as this node knows it
 	observer Observer
 	streams  *limit.Gate
+	networks *limit.Turns[string] // the share of each network in streams
 
 	current atomic.Pointer[snapshot]
 	readAt  atomic.Int64 // of the store's clock, in nanoseconds since 1970; 0 before the first read
@@ -112,7 +114,8 @@ func beginOf(after, newest int64) int64 {
 // NewFeed returns a feed that has read nothing yet. clock is the store's clock
 // as this node knows it.
 func NewFeed(store Store, signing Signing, policy Policy, clock func() time.Time, observer Observer) *Feed {
-	f := &Feed{store: store, signing: signing, policy: policy, clock: clock, observer: observer, streams: limit.NewGate(policy.Streams, 0)}
+	f := &Feed{store: store, signing: signing, policy: policy, clock: clock, observer: observer}
+	f.streams, f.networks = limit.NewGate(policy.Streams, 0), limit.NewTurns[string]((policy.Streams+1)/2, 0)
 	f.current.Store(&snapshot{changed: make(chan struct{})})
 	return f
 }
@@ -334,9 +337,20 @@ func (f *Feed) Since(p Position) (Statement, error) {
 	return f.statement(s, p.Seq)
 }
 
-// Join takes one of the places for streams; ErrFull of package limit when there
-// is none. leave gives it back.
-func (f *Feed) Join(ctx context.Context) (leave func(), err error) { return f.streams.Enter(ctx) }
+// Join takes one of the places for streams for a reader from network; ErrFull of package
+// limit when there is none. leave gives it back.
+func (f *Feed) Join(ctx context.Context, network string) (leave func(), err error) {
+	share, err := f.networks.Enter(ctx, network)
+	if err != nil {
+		return nil, err
+	}
+	place, err := f.streams.Enter(ctx)
+	if err != nil {
+		share()
+		return nil, err
+	}
+	return func() { place(); share() }, nil
+}
 
 // Status is the state of a node's feed.
 type Status struct {

@@ -21,6 +21,7 @@ import (
 
 	"example.com/authserver/internal/fault"
 	"example.com/authserver/internal/keys"
+	"example.com/authserver/internal/limit"
 	"example.com/authserver/internal/revocation"
 )
 
@@ -295,6 +296,39 @@ func TestFeed_aClockThatComesBackBringsEntriesBack(t *testing.T) {
 	if c := n.claims(n.Since(at)); c.After != 4 {
 		t.Errorf("after a second: %+v", c)
 	}
+}
+
+// One network takes half of the places for streams, and no more.
+func TestFeed_nobodyTakesAllPlacesForStreams(t *testing.T) {
+	n := newNode(t)
+	policy := revocation.DefaultPolicy("https://auth.example.com")
+	policy.Streams = 4
+	n.Feed = revocation.NewFeed(n.store, n.key, policy, func() time.Time { return n.store.now }, n.ear)
+	var leave []func()
+	join := func(network string, want error) {
+		t.Helper()
+		gone, err := n.Join(t.Context(), network)
+		if !errors.Is(err, want) {
+			t.Fatalf("%s: %v, want %v", network, err, want)
+		}
+		if err == nil {
+			leave = append(leave, gone)
+		}
+	}
+	join("a", nil)
+	join("a", nil)
+	join("a", limit.ErrFull)
+	join("b", nil)
+	join("c", nil)
+	join("b", limit.ErrFull) // none is left
+	for _, gone := range leave {
+		gone()
+	}
+	if s := n.Status(); s.Streams != 0 {
+		t.Errorf("%d streams when all have gone", s.Streams)
+	}
+	join("a", nil) // and no share was lost
+	join("a", nil)
 }
 
 // Verifiers read 16 MiB at most, and must hear of bans and revoked keys however many

@@ -25,10 +25,10 @@ type ending struct {
 
 // refresh presents a refresh token, again where it is answered with 503: so does a node that
 // has just stood still with what would end a session.
-func (n *node) refresh(token string) answer {
+func (n *node) refresh(token string, header ...string) answer {
 	n.t.Helper()
 	a, err := rig.Patiently(30*time.Second, func() (answer, error) {
-		return call("POST", n.URL+"/v1/refresh", map[string]string{"refresh_token": token})
+		return call("POST", n.URL+"/v1/refresh", map[string]string{"refresh_token": token}, header...)
 	})
 	if err != nil {
 		n.t.Fatalf("refresh: %v", err)

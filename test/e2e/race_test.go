@@ -85,7 +85,8 @@ func audit(t testing.TB, n *node) {
 // when it comes back late; another device of the same person stays.
 func TestRefresh_anOldTokenEndsItsFamilyAndNoOther(t *testing.T) {
 	engines(t, func(t *testing.T, settings []string) {
-		n := newNode(t, settings...).start()
+		n := newNode(t, append(settings, "TRUSTED_PROXIES=127.0.0.0/8")...).start()
+		const request = "3f0c5a5e-6d0b-4c55-9a53-0c1f2f6f7a11" // as many a proxy calls them
 		thief := n.person("ada@example.com").Field("refresh_token")
 		other := n.logIn("ada@example.com").Field("refresh_token")
 		second := n.refresh(thief).Field("refresh_token")
@@ -93,7 +94,7 @@ func TestRefresh_anOldTokenEndsItsFamilyAndNoOther(t *testing.T) {
 			t.Fatalf("a retry within the window: %s; want 200 and the same successor", again)
 		}
 		third := n.refresh(second).Field("refresh_token")
-		if a := n.refresh(thief); a.Status != 401 || a.Field("code") != "refresh_reused" {
+		if a := n.refresh(thief, "X-Request-Id", request); a.Status != 401 || a.Field("code") != "refresh_reused" {
 			t.Fatalf("a token two generations old: %s; want 401 refresh_reused", a)
 		}
 		if a := n.refresh(third); a.Status != 401 || a.Field("code") != "refresh_revoked" {
@@ -102,10 +103,11 @@ func TestRefresh_anOldTokenEndsItsFamilyAndNoOther(t *testing.T) {
 		if a := n.refresh(other); a.Status != 200 {
 			t.Fatalf("the other device: %s; want 200", a)
 		}
-		explained := n.mustCLI(third, "explain", "--json", "-")
-		for _, want := range []string{`"end_reason": "reuse"`, `"refresh.reused"`, `"state": "ended"`} {
-			if !strings.Contains(explained, want) {
-				t.Errorf("explain does not say %s:\n%s", want, explained)
+		for _, explained := range []string{n.mustCLI(third, "explain", "--json", "-"), n.mustCLI("", "explain", "--json", request)} {
+			for _, want := range []string{`"end_reason": "reuse"`, `"refresh.reused"`, `"state": "ended"`, request} {
+				if !strings.Contains(explained, want) {
+					t.Errorf("explain does not say %s:\n%s", want, explained)
+				}
 			}
 		}
 		audit(t, n)

@@ -1,6 +1,7 @@
 package adminapi
 
 import (
+	"errors"
 	"net/http"
 
 	"example.com/authserver/internal/audit"
@@ -36,6 +37,9 @@ func (d *Door) listEvents(_ call, w http.ResponseWriter, r *http.Request) error 
 		return err
 	}
 	list, err := d.Audit.Events(r.Context(), filter)
+	if errors.Is(err, audit.ErrNoEvent) {
+		return fault.New(fault.InvalidRequest, "The parameter \"after\" is %s, which is no event, or is deleted by now.", filter.After)
+	}
 	if err != nil {
 		return err
 	}
@@ -50,13 +54,18 @@ func (d *Door) listEvents(_ call, w http.ResponseWriter, r *http.Request) error 
 			events[i].Details = map[string]string{}
 		}
 	}
-	return wire.WriteJSON(w, http.StatusOK, struct {
+	page := struct {
 		Events []event `json:"events"`
-	}{events})
+		Next   string  `json:"next,omitempty"`
+	}{Events: events}
+	if len(events) == filter.Limit {
+		page.Next = events[len(events)-1].ID
+	}
+	return wire.WriteJSON(w, http.StatusOK, page)
 }
 
 func filterOf(r *http.Request) (f audit.Filter, err error) {
-	query, err := queryOf(r, "user", "session", "kind", "request_id", "before", "limit")
+	query, err := queryOf(r, "user", "session", "kind", "request_id", "before", "after", "limit")
 	if err != nil {
 		return f, err
 	}
@@ -71,6 +80,9 @@ func filterOf(r *http.Request) (f audit.Filter, err error) {
 		return f, err
 	}
 	if f.Before, err = instantOf("before", query.Get("before")); err != nil {
+		return f, err
+	}
+	if f.After, err = idIn(query, "after", f.After); err != nil {
 		return f, err
 	}
 	f.Limit, err = limitOf(query, eventsPage, eventsMost)

@@ -86,7 +86,7 @@ func (d *Door) showKey(_ call, w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	line, err := status.Key(r.PathValue("kid"))
+	line, err := status.Key(wire.PathValue(r, "kid"))
 	if err != nil {
 		return err
 	}
@@ -242,7 +242,7 @@ func (d *Door) revokeKey(c call, w http.ResponseWriter, r *http.Request) error {
 	); err != nil {
 		return err
 	}
-	kid := r.PathValue("kid")
+	kid := wire.PathValue(r, "kid")
 	radius, err := d.Vault.Foretell(r.Context(), kid, compromised)
 	if err != nil {
 		return err

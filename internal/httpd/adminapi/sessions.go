@@ -76,6 +76,9 @@ func (d *Door) listSessions(_ call, w http.ResponseWriter, r *http.Request) erro
 
 // endSessions is DELETE /admin/v1/sessions?user=: all sessions of an account.
 func (d *Door) endSessions(c call, w http.ResponseWriter, r *http.Request) error {
+	if _, err := wire.ReadMaybe(r); err != nil {
+		return err
+	}
 	uid, _, err := d.userIn(r)
 	if err != nil {
 		return err
@@ -97,7 +100,7 @@ func (d *Door) end(c call, r *http.Request, e session.End) (int, error) {
 func (d *Door) sessionOf(r *http.Request) (*session.Session, error) {
 	notFound := fault.New(fault.SessionNotFound, "There is no such session.")
 	var sid id.Session
-	if sid.UnmarshalText([]byte(r.PathValue("id"))) != nil {
+	if sid.UnmarshalText([]byte(wire.PathValue(r, "id"))) != nil {
 		return nil, notFound.WithReason("not_an_id")
 	}
 	s, err := d.Sessions.Session(r.Context(), sid, d.Refresh(""))
@@ -119,6 +122,9 @@ func (d *Door) showSession(_ call, w http.ResponseWriter, r *http.Request) error
 // endSession is DELETE /admin/v1/sessions/{id}. One that had ended before is no
 // error.
 func (d *Door) endSession(c call, w http.ResponseWriter, r *http.Request) error {
+	if _, err := wire.ReadMaybe(r); err != nil {
+		return err
+	}
 	s, err := d.sessionOf(r)
 	if err != nil {
 		return err

@@ -101,7 +101,7 @@ func (d *Door) userOf(r *http.Request) (account.User, error) {
 }
 
 func userID(r *http.Request) (uid id.User, err error) {
-	if uid.UnmarshalText([]byte(r.PathValue("id"))) != nil {
+	if uid.UnmarshalText([]byte(wire.PathValue(r, "id"))) != nil {
 		return uid, fault.New(fault.UserNotFound, "There is no such account.").WithReason("not_an_id")
 	}
 	return uid, nil
@@ -172,7 +172,7 @@ func (d *Door) setRole(c call, w http.ResponseWriter, r *http.Request, granted b
 	if err != nil {
 		return err
 	}
-	u, err := account.SetRole(r.Context(), d.Accounts, uid, r.PathValue("role"), granted, c.actor(), c.RequestID)
+	u, err := account.SetRole(r.Context(), d.Accounts, uid, wire.PathValue(r, "role"), granted, c.actor(), c.RequestID)
 	if err != nil {
 		return account.Missing(err)
 	}

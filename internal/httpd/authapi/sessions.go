@@ -60,9 +60,12 @@ func (d *Door) endSession(s *wire.Scope, w http.ResponseWriter, r *http.Request)
 	if err != nil {
 		return err
 	}
+	if _, err := wire.ReadMaybe(r); err != nil {
+		return err
+	}
 	notFound := fault.New(fault.SessionNotFound, "You have no session of this id.")
 	var one id.Session
-	if one.UnmarshalText([]byte(r.PathValue("id"))) != nil {
+	if one.UnmarshalText([]byte(wire.PathValue(r, "id"))) != nil {
 		return notFound.WithReason("not_an_id")
 	}
 	n, err := d.endSessionsOf(r.Context(), session.End{
@@ -86,11 +89,14 @@ func (d *Door) endSession(s *wire.Scope, w http.ResponseWriter, r *http.Request)
 }
 
 // endSessions is DELETE /v1/sessions: all of them, or with ?except=current all
-// others. A query that is not understood is refused: a misspelt exception would
-// end the caller's own session, too.
+// others. A query that is not understood is refused, and so is a body: an exception
+// that is misspelt or stands in the wrong place would end the caller's own session, too.
 func (d *Door) endSessions(s *wire.Scope, w http.ResponseWriter, r *http.Request) error {
 	c, err := d.caller(s, r)
 	if err != nil {
+		return err
+	}
+	if _, err := wire.ReadMaybe(r); err != nil {
 		return err
 	}
 	end := session.End{User: c.User, Reason: refresh.EndedByUser, Actor: audit.ByUser, RequestID: s.RequestID}

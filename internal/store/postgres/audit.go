@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -27,14 +28,26 @@ func (s Audit) Events(ctx context.Context, f audit.Filter) (events []audit.Event
 		limit = mostEvents
 	}
 	err = s.db.read(ctx, "audit.events", func(ctx context.Context, c *pgxpool.Conn) error {
+		var after time.Time
+		if !f.After.IsZero() {
+			err := c.QueryRow(ctx, `-- name: audit.place
+				SELECT at FROM audit_events WHERE id = $1`, [16]byte(f.After)).Scan(&after)
+			if errors.Is(err, pgx.ErrNoRows) {
+				return audit.ErrNoEvent
+			}
+			if err != nil {
+				return err
+			}
+		}
 		rows, err := c.Query(ctx, `-- name: audit.events
 			SELECT id, at, kind, actor, user_id, session_id, family_id, request_id, details
 			FROM audit_events
 			WHERE ($1::uuid IS NULL OR user_id = $1) AND ($2::uuid IS NULL OR session_id = $2)
 				AND ($3::uuid IS NULL OR family_id = $3) AND ($4 = '' OR request_id = $4)
 				AND ($5 = '' OR kind = $5) AND ($6::timestamptz IS NULL OR at < $6)
+				AND ($8::timestamptz IS NULL OR (at, id) < ($8, $9))
 			ORDER BY at DESC, id DESC LIMIT $7`,
-			nullID(f.User), nullID(f.Session), nullID(f.Family), clean(f.RequestID), string(f.Kind), orNull(f.Before), limit)
+			nullID(f.User), nullID(f.Session), nullID(f.Family), clean(f.RequestID), string(f.Kind), orNull(f.Before), limit, orNull(after), nullID(f.After))
 		if err != nil {
 			return err
 		}

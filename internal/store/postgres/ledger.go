@@ -15,81 +15,62 @@ import (
 // Ledger implements limit.Ledger.
 type Ledger struct{ db *DB }
 
-// Charge implements limit.Ledger in one round trip. Each counter is looked at
-// and counted under its row's lock; the rows are taken in the order of their
-// bytes. A login waits for this before its hash, so the commit does not wait for
-// the disk: what a crash forgets is the last guesses of half a second.
-//
-// Where one budget of several turns out to be closed, the others were counted
-// already and are given back: for that moment they stand one too high, which
-// refuses more and never less.
+// Charge implements limit.Ledger in one round trip and one transaction. First it locks
+// the rows, in the order of their bytes, and makes those that are missing, so that the
+// second statement sees what every guess before it has left, and decides over all of them
+// at once. A login waits for this before its hash, so the commit does not wait for the
+// disk: what a crash forgets is the last guesses of half a second.
 func (s Ledger) Charge(ctx context.Context, charges []limit.Charge) (wait time.Duration, err error) {
 	if len(charges) == 0 {
 		return 0, nil
 	}
 	c := newColumns(charges)
-	counted := 0
 	err = s.db.read(ctx, "ledger.charge", func(ctx context.Context, conn *pgxpool.Conn) error {
-		counted = 0
 		var b pgx.Batch
 		b.Queue(`-- name: ledger.hurry
 			SELECT set_config('synchronous_commit', 'off', true), set_config('lock_timeout', '2s', true)`)
+		b.Queue(`-- name: ledger.lock
+			INSERT INTO budgets AS b (budget, failures, closed_until, forget_at)
+			SELECT budget, 0, 'epoch', COALESCE($3::timestamptz, clock_timestamp()) + forget
+			FROM unnest($1::bytea[], $2::interval[]) WITH ORDINALITY AS u (budget, forget, n) ORDER BY n
+			ON CONFLICT (budget) DO UPDATE SET failures = b.failures`, c.budgets, c.forget, s.db.clock())
+		// Where one is closed, the rows that the first statement made go again: whoever
+		// guesses from many addresses would fill the table otherwise.
 		b.Queue(`-- name: ledger.charge
-			WITH clock AS (SELECT COALESCE($6::timestamptz, clock_timestamp()) AS now),
+			WITH clock AS MATERIALIZED (SELECT COALESCE($6::timestamptz, clock_timestamp()) AS now),
+			shut AS MATERIALIZED (
+				SELECT max(b.closed_until - c.now) AS wait FROM budgets b, clock c
+				WHERE b.budget = ANY ($1::bytea[]) AND b.failures > 0 AND b.forget_at > c.now
+					AND b.closed_until > c.now AND b.closed_until <= c.now + $7::interval),
 			charge AS (
 				SELECT u.budget, u.free, u.first, u.longest, u.forget, c.now
 				FROM unnest($1::bytea[], $2::int4[], $3::interval[], $4::interval[], $5::interval[])
-					WITH ORDINALITY AS u (budget, free, first, longest, forget, n), clock c ORDER BY u.n)
-			INSERT INTO budgets AS b (budget, failures, closed_until, forget_at)
-			SELECT budget, 1, now + CASE WHEN 1 < free THEN interval '0' ELSE first END, now + forget FROM charge
-			ON CONFLICT (budget) DO UPDATE SET (failures, closed_until, forget_at) = (
-				SELECT n.failures,
-					c.now + CASE WHEN n.failures < c.free THEN interval '0'
-						ELSE least(c.longest, c.first * power(2, least(n.failures - c.free, 40))) END,
-					c.now + greatest(c.forget, c.longest)
-				FROM charge c, LATERAL (SELECT CASE WHEN b.forget_at > c.now THEN b.failures + 1 ELSE 1 END AS failures) n
-				WHERE c.budget = b.budget)
-			WHERE b.closed_until <= (SELECT now FROM clock) OR b.closed_until > (SELECT now FROM clock) + $7::interval OR b.forget_at <= (SELECT now FROM clock) OR b.failures = 0
-			RETURNING budget`, c.budgets, c.free, c.first, c.longest, c.forget, s.db.clock(), limit.ClosedAtMost).Query(func(rows pgx.Rows) error {
-			for rows.Next() {
-				counted++
-			}
-			return rows.Err()
+					AS u (budget, free, first, longest, forget), clock c),
+			counted AS (
+				UPDATE budgets b SET (failures, closed_until, forget_at) = (
+					SELECT n.failures,
+						c.now + CASE WHEN n.failures < c.free THEN interval '0'
+							ELSE least(c.longest, c.first * power(2, least(n.failures - c.free, 40))) END,
+						c.now + greatest(c.forget, c.longest)
+					FROM (SELECT CASE WHEN b.forget_at > c.now THEN least(b.failures, 2147483646) + 1 ELSE 1 END AS failures) n)
+				FROM charge c WHERE b.budget = c.budget AND (SELECT wait FROM shut) IS NULL),
+			unused AS (
+				DELETE FROM budgets WHERE budget = ANY ($1::bytea[]) AND failures = 0 AND (SELECT wait FROM shut) IS NOT NULL)
+			SELECT COALESCE(EXTRACT(epoch FROM wait), 0)::float8 FROM shut`,
+			c.budgets, c.free, c.first, c.longest, c.forget, s.db.clock(), limit.ClosedAtMost).QueryRow(func(row pgx.Row) error {
+			return scanWait(row, &wait)
 		})
 		return conn.SendBatch(ctx, &b).Close()
 	})
-	if err != nil || counted == len(c.budgets) {
-		return 0, err
-	}
-	budgets := make([]limit.Budget, 0, len(charges))
-	for _, charge := range charges {
-		budgets = append(budgets, charge.Budget)
-	}
-	if wait, err = s.Closed(ctx, budgets); err != nil {
-		return 0, err
-	}
-	if counted > 0 {
-		if err := s.giveBack(ctx, c.budgets); err != nil {
-			return 0, err
-		}
-	}
-	if wait == 0 { // what was closed a moment ago has just opened
-		wait = time.Millisecond
-	}
-	return wait, nil
+	return wait, err
 }
 
-// giveBack takes one failure back from the budgets that are open, which are
-// those that were counted.
-func (s Ledger) giveBack(ctx context.Context, budgets [][]byte) error {
-	return s.db.write(ctx, "ledger.give_back", func(ctx context.Context, tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `-- name: ledger.give_back
-			UPDATE budgets SET failures = greatest(failures - 1, 0)
-			WHERE budget IN (SELECT budget FROM budgets
-				WHERE budget = ANY ($1::bytea[]) AND closed_until <= COALESCE($2::timestamptz, now())
-				ORDER BY budget FOR UPDATE)`, budgets, s.db.clock())
-		return err
-	})
+// scanWait reads seconds.
+func scanWait(row pgx.Row, wait *time.Duration) error {
+	var seconds float64
+	err := row.Scan(&seconds)
+	*wait = time.Duration(seconds * float64(time.Second))
+	return err
 }
 
 // chargeColumns are charges as the statement takes them, each budget once, in
@@ -116,16 +97,13 @@ func newColumns(charges []limit.Charge) (c chargeColumns) {
 // Closed implements limit.Ledger.
 func (s Ledger) Closed(ctx context.Context, budgets []limit.Budget) (wait time.Duration, err error) {
 	err = s.db.read(ctx, "ledger.closed", func(ctx context.Context, c *pgxpool.Conn) error {
-		var seconds float64
-		err := c.QueryRow(ctx, `-- name: ledger.closed
+		return scanWait(c.QueryRow(ctx, `-- name: ledger.closed
 			SELECT COALESCE(max(EXTRACT(epoch FROM closed_until - COALESCE($2::timestamptz, now()))), 0)::float8
 			FROM budgets
 			WHERE budget = ANY ($1::bytea[]) AND failures > 0
 				AND forget_at > COALESCE($2::timestamptz, now()) AND closed_until > COALESCE($2::timestamptz, now())
 				AND closed_until <= COALESCE($2::timestamptz, now()) + $3::interval`,
-			budgetBytes(budgets), s.db.clock(), limit.ClosedAtMost).Scan(&seconds)
-		wait = time.Duration(seconds * float64(time.Second))
-		return err
+			budgetBytes(budgets), s.db.clock(), limit.ClosedAtMost), &wait)
 	})
 	return wait, err
 }

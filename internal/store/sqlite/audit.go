@@ -49,11 +49,24 @@ func (s Audit) Events(ctx context.Context, f audit.Filter) (events []audit.Event
 	if limit <= 0 || limit > mostEvents {
 		limit = mostEvents
 	}
-	condition := ""
-	if len(where) > 0 {
-		condition = "WHERE " + strings.Join(where, " AND ")
-	}
 	err = s.db.read(ctx, "audit.events", func(c *conn) error {
+		if !f.After.IsZero() {
+			var at, place int64
+			found, err := c.one(`-- name: audit.place
+				SELECT at, rowid FROM audit_events WHERE id = ?`, []any{f.After}, func(r *row) { at, place = r.integer(), r.integer() })
+			if err != nil {
+				return err
+			}
+			if !found {
+				return audit.ErrNoEvent
+			}
+			must("at <= ?", at)
+			where, args = append(where, "(at, rowid) < (?, ?)"), append(args, at, place)
+		}
+		condition := ""
+		if len(where) > 0 {
+			condition = "WHERE " + strings.Join(where, " AND ")
+		}
 		return c.each(`-- name: audit.events
 			SELECT id, at, kind, actor, user_id, session_id, family_id, request_id, details
 			FROM audit_events `+condition+`

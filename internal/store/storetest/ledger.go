@@ -64,6 +64,28 @@ var ledgerStories = []story{
 		}
 		closed(r, open) // had not been charged
 	}},
+	{"closedCountsNothingWhereItWouldClose", func(r *rig) {
+		shut, brink, fresh := limit.BudgetOf("login", "shut"), limit.BudgetOf("login", "brink"), limit.BudgetOf("login", "fresh")
+		closed(r, shut)
+		r.charge(tight, brink) // the next one closes it
+		for range 5 {
+			if wait := r.charge(tight, brink, fresh, shut); wait != 2*time.Second {
+				r.Fatalf("waits %s", wait)
+			}
+		}
+		if wait := got(r.Ledger().Closed(r.Context(), []limit.Budget{brink, fresh}))(r); wait != 0 {
+			r.Errorf("what is on the brink was closed for %s by guesses that were not made", wait)
+		}
+		r.clock.Advance(2 * time.Second)
+		if wait := r.charge(tight, brink, fresh, shut); wait != 0 {
+			r.Fatalf("waits %s, want that all are open", wait)
+		}
+		for b, want := range map[limit.Budget]time.Duration{shut: 4 * time.Second, brink: 2 * time.Second, fresh: 0} {
+			if wait := got(r.Ledger().Closed(r.Context(), []limit.Budget{b}))(r); wait != want {
+				r.Errorf("waits %s after its next failure, want %s", wait, want)
+			}
+		}
+	}},
 	{"theLongestWaitIsTold", func(r *rig) {
 		a, b := limit.BudgetOf("login", "a"), limit.BudgetOf("login", "b")
 		slow := limit.Allowance{Free: 1, First: 30 * time.Second, Longest: time.Minute, Forget: time.Hour}

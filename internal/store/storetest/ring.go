@@ -213,6 +213,25 @@ var auditStories = []story{
 			r.Errorf("without an instant of its own: %+v", reset)
 		}
 	}},
+	{"pageByPageNoneIsLeftOut", func(r *rig) {
+		var crowd []audit.Event // of one instant
+		for range 7 {
+			crowd = append(crowd, audit.Event{At: r.clock.Now(), Kind: audit.TokenMinted, Actor: audit.BySystem})
+		}
+		r.change(keys.Change{Audit: crowd})
+		whole := r.events(audit.Filter{})
+		if len(whole) < len(crowd) {
+			r.Fatalf("%d events", len(whole))
+		}
+		var paged []audit.Event
+		for page := whole[:2]; len(page) > 0; page = r.events(audit.Filter{After: page[len(page)-1].ID, Limit: 2}) {
+			paged = append(paged, page...)
+		}
+		r.same("page by page", whole, paged)
+		if _, err := r.Audit().Events(r.Context(), audit.Filter{After: id.NewEvent()}); !errors.Is(err, audit.ErrNoEvent) {
+			r.Errorf("after an event that is not there: %v", err)
+		}
+	}},
 	{"aThousandAtMost", func(r *rig) {
 		var events []audit.Event
 		for i := range 1100 {
