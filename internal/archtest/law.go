@@ -45,6 +45,7 @@ var rooms = []place{
 	{"internal/secret", kit},
 	{"internal/fault", kit},
 	{"internal/limit", kit},
+	{"internal/spell", kit},
 
 	{"internal/audit", domain},
 	{"internal/keys", domain},

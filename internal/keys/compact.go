@@ -3,27 +3,20 @@ package keys
 import (
 	"crypto"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 
 	"github.com/golang-jwt/jwt/v5"
-)
 
-// header is what every JWS of this server says of itself.
-type header struct {
-	Algorithm string `json:"alg"`
-	KID       string `json:"kid"`
-	Type      string `json:"typ"`
-}
+	"example.com/authserver/internal/spell"
+)
 
 // Compact signs a payload and returns the compact serialization of the JWS (RFC 7515
 // section 7.1). It is what golang-jwt writes for the same header, without the maps and
 // copies on the way there.
 func Compact(typ, kid string, method jwt.SigningMethod, key crypto.Signer, payload []byte) ([]byte, error) {
-	head, err := json.Marshal(header{method.Alg(), kid, typ})
-	if err != nil {
-		return nil, fmt.Errorf("spell the header of a %s: %w", typ, err)
-	}
+	head := spell.String(append(make([]byte, 0, roomForHeader), `{"alg":`...), method.Alg())
+	head = spell.String(append(head, `,"kid":`...), kid)
+	head = append(spell.String(append(head, `,"typ":`...), typ), '}')
 	b64 := base64.RawURLEncoding
 	text := make([]byte, 0, b64.EncodedLen(len(head))+b64.EncodedLen(len(payload))+roomForSignature)
 	text = append(b64.AppendEncode(text, head), '.')
@@ -38,3 +31,6 @@ func Compact(typ, kid string, method jwt.SigningMethod, key crypto.Signer, paylo
 // roomForSignature holds two dots and the signature of the algorithms in common use;
 // those of RSA and ML-DSA are longer.
 const roomForSignature = 2 + 128
+
+// roomForHeader holds the header with the thumbprint of a key and any type.
+const roomForHeader = 128

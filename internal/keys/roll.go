@@ -243,7 +243,7 @@ func (r *Roll) flush(ctx context.Context) error {
 	for who, e := range *r.known.Load() {
 		network := "unknown"
 		if who.district.IsValid() {
-			network = spell(who.district)
+			network = networkText(who.district)
 		}
 		add(e, network, who.userAgent)
 	}
@@ -279,8 +279,8 @@ func (e *entry) row(network, userAgent string) (v Verifier, moved bool) {
 	return v, v.ETag != e.written.ETag || !v.SetAt.Equal(e.written.SetAt) || v.FetchedAt.Sub(e.written.FetchedAt) >= touchEvery
 }
 
-// spell leaves the length out where it is the whole address.
-func spell(p netip.Prefix) string {
+// networkText leaves the length out where it is the whole address.
+func networkText(p netip.Prefix) string {
 	if p.IsSingleIP() {
 		return p.Addr().String()
 	}

@@ -1,17 +1,22 @@
 package token_test
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"encoding/json"
 	"testing"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 
 	"example.com/authserver/internal/id"
 	"example.com/authserver/internal/keys"
+	"example.com/authserver/internal/revocation"
 	"example.com/authserver/internal/token"
 )
 
@@ -99,6 +104,48 @@ func TestMint_isDatedAfterARevocation(t *testing.T) {
 			t.Errorf("%s: iat %d, exp %d; want iat %d and a minute more", c.what, iat, exp, c.iat.Unix())
 		}
 	}
+}
+
+// Claims spell what encoding/json would.
+func TestClaims_areJSON(t *testing.T) {
+	text, list := rapid.String(), rapid.SliceOfN(rapid.String(), 1, 3)
+	rapid.Check(t, func(t *rapid.T) {
+		c := token.Claims{
+			Issuer: text.Draw(t, "iss"), Subject: text.Draw(t, "sub"), Audience: list.Draw(t, "aud"), ExpiresAt: rapid.Int64().Draw(t, "exp"),
+			IssuedAt: rapid.Int64().Draw(t, "iat"), ID: text.Draw(t, "jti"), ClientID: text.Draw(t, "client_id"), Scope: text.Draw(t, "scope"),
+			SessionID: text.Draw(t, "sid"), AuthTime: rapid.Int64().Draw(t, "auth_time"), AMR: list.Draw(t, "amr"),
+		}
+		want := map[string]any{
+			"iss": c.Issuer, "sub": c.Subject, "aud": c.Audience, "exp": c.ExpiresAt, "iat": c.IssuedAt, "jti": c.ID, "client_id": c.ClientID,
+			"scope": c.Scope, "sid": c.SessionID, "auth_time": c.AuthTime, "amr": c.AMR,
+		}
+		if len(c.Audience) == 1 {
+			want["aud"] = c.Audience[0]
+		}
+		if rapid.Bool().Draw(t, "roles") {
+			c.Roles = list.Draw(t, "roles")
+			want["roles"] = c.Roles
+		}
+		if rapid.Bool().Draw(t, "status") {
+			c.Status = &revocation.Place{Index: rapid.Int64().Draw(t, "idx"), URI: text.Draw(t, "uri")}
+			want["status"] = map[string]any{"status_list": c.Status}
+		}
+		spelled, err := json.Marshal(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		read := func(b []byte) (m map[string]any) {
+			d := json.NewDecoder(bytes.NewReader(b))
+			d.UseNumber()
+			if err := d.Decode(&m); err != nil {
+				t.Fatalf("%s: %v", b, err)
+			}
+			return m
+		}
+		if diff := cmp.Diff(read(spelled), read(c.Append(nil))); diff != "" {
+			t.Fatalf("(-want +got)\n%s", diff)
+		}
+	})
 }
 
 func BenchmarkMint(b *testing.B) {

@@ -6,8 +6,8 @@ package token
 
 import (
 	"crypto"
-	"encoding/json"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -17,6 +17,7 @@ import (
 	"example.com/authserver/internal/keys"
 	"example.com/authserver/internal/revocation"
 	"example.com/authserver/internal/secret"
+	"example.com/authserver/internal/spell"
 )
 
 // Type is the typ header of an access token (RFC 9068 section 2.1).
@@ -26,38 +27,54 @@ const Type = "at+jwt"
 // session id of OpenID Connect. There is no nbf: it only breaks verifiers
 // whose clock is behind.
 type Claims struct {
-	Issuer    string   `json:"iss"`
-	Subject   string   `json:"sub"`
-	Audience  Audience `json:"aud"`
-	ExpiresAt int64    `json:"exp"` // seconds since 1970
-	IssuedAt  int64    `json:"iat"` // seconds since 1970
-	ID        string   `json:"jti"`
-	ClientID  string   `json:"client_id"`
-	Scope     string   `json:"scope"`
-	SessionID string   `json:"sid"`
-	AuthTime  int64    `json:"auth_time"` // seconds since 1970
-	AMR       []string `json:"amr"`       // RFC 8176
-	Roles     []string `json:"roles,omitempty"`
-	Status    *Status  `json:"status,omitempty"`
+	Issuer    string
+	Subject   string
+	Audience  []string // one at least
+	ExpiresAt int64    // seconds since 1970
+	IssuedAt  int64    // seconds since 1970
+	ID        string
+	ClientID  string
+	Scope     string
+	SessionID string
+	AuthTime  int64    // seconds since 1970
+	AMR       []string // RFC 8176
+	Roles     []string // none: no claim
+	// Status says where a verifier finds out whether the token was revoked
+	// (draft-ietf-oauth-status-list-20, section 6.2); nil: no claim.
+	Status *revocation.Place
 }
 
-// Status says where a verifier finds out whether the token was revoked
-// (draft-ietf-oauth-status-list-20, section 6.2).
-type Status struct {
-	List revocation.Place `json:"status_list"`
-}
-
-// Audience is one audience as a string or several as an array (RFC 7519
-// section 4.1.3). One as a string, because gateways often know only that.
-type Audience []string
-
-// MarshalJSON implements json.Marshaler.
-func (a Audience) MarshalJSON() ([]byte, error) {
-	if len(a) == 1 {
-		return json.Marshal(a[0])
+// Append appends the claims as JSON. One audience is a string and several are an array
+// (RFC 7519 section 4.1.3): gateways often know only the string.
+func (c *Claims) Append(b []byte) []byte {
+	b = spell.String(append(b, `{"iss":`...), c.Issuer)
+	b = spell.String(append(b, `,"sub":`...), c.Subject)
+	b = append(b, `,"aud":`...)
+	if len(c.Audience) == 1 {
+		b = spell.String(b, c.Audience[0])
+	} else {
+		b = spell.Strings(b, c.Audience)
 	}
-	return json.Marshal([]string(a))
+	b = strconv.AppendInt(append(b, `,"exp":`...), c.ExpiresAt, 10)
+	b = strconv.AppendInt(append(b, `,"iat":`...), c.IssuedAt, 10)
+	b = spell.String(append(b, `,"jti":`...), c.ID)
+	b = spell.String(append(b, `,"client_id":`...), c.ClientID)
+	b = spell.String(append(b, `,"scope":`...), c.Scope)
+	b = spell.String(append(b, `,"sid":`...), c.SessionID)
+	b = strconv.AppendInt(append(b, `,"auth_time":`...), c.AuthTime, 10)
+	b = spell.Strings(append(b, `,"amr":`...), c.AMR)
+	if len(c.Roles) > 0 {
+		b = spell.Strings(append(b, `,"roles":`...), c.Roles)
+	}
+	if c.Status != nil {
+		b = strconv.AppendInt(append(b, `,"status":{"status_list":{"idx":`...), c.Status.Index, 10)
+		b = append(spell.String(append(b, `,"uri":`...), c.Status.URI), "}}"...)
+	}
+	return append(b, '}')
 }
+
+// roomForClaims holds the claims of most tokens.
+const roomForClaims = 640
 
 // Grant is what an access token says.
 type Grant struct {
@@ -148,13 +165,10 @@ func (m *Minter) mint(g Grant, now time.Time, ttl time.Duration) (Minted, error)
 		AuthTime: g.AuthTime.Unix(), AMR: g.AMR, Roles: g.Roles,
 	}
 	if m.policy.StatusLists && g.StatusIndex > 0 {
-		claims.Status = &Status{revocation.PlaceOf(m.policy.Issuer, g.StatusIndex)}
+		place := revocation.PlaceOf(m.policy.Issuer, g.StatusIndex)
+		claims.Status = &place
 	}
-	payload, err := json.Marshal(&claims)
-	if err != nil {
-		return Minted{}, fmt.Errorf("spell the claims of an access token: %w", err)
-	}
-	signed, err := keys.Compact(Type, kid, method, key, payload)
+	signed, err := keys.Compact(Type, kid, method, key, claims.Append(make([]byte, 0, roomForClaims)))
 	if err != nil {
 		return Minted{}, fault.Trouble(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"example.com/authserver/internal/httpd/wire"
 	"example.com/authserver/internal/refresh"
 	"example.com/authserver/internal/secret"
+	"example.com/authserver/internal/spell"
 	"example.com/authserver/internal/token"
 )
 
@@ -94,12 +95,12 @@ var answers = sync.Pool{New: func() any {
 // appendTokens spells the answer. In cookie mode no body holds a refresh token.
 func appendTokens(b []byte, m token.Minted, a answer) []byte {
 	b = append(b, `{"access_token":`...)
-	b = wire.AppendString(b, m.Token.Reveal())
+	b = spell.String(b, m.Token.Reveal())
 	b = append(b, `,"token_type":"Bearer","expires_in":`...)
 	b = strconv.AppendInt(b, wire.WholeSeconds(m.IssuedAt, m.ExpiresAt), 10)
 	if a.family.Transport != refresh.InCookie {
 		b = append(b, `,"refresh_token":`...)
-		b = wire.AppendString(b, a.token.Reveal())
+		b = spell.String(b, a.token.Reveal())
 	}
 	b = append(b, `,"refresh_expires_in":`...)
 	b = strconv.AppendInt(b, wire.WholeSeconds(a.now, a.idleEnd), 10)
@@ -110,6 +111,6 @@ func appendTokens(b []byte, m token.Minted, a answer) []byte {
 	b = append(b, `","idle_expires_at":"`...)
 	b = wire.Instant(a.idleEnd).Append(b)
 	b = append(b, `","scope":`...)
-	b = wire.AppendString(b, a.family.Scope)
+	b = spell.String(b, a.family.Scope)
 	return append(b, '}', '\n')
 }

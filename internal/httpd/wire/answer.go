@@ -49,23 +49,6 @@ func (t Instant) MarshalJSON() ([]byte, error) {
 	return append(t.Append([]byte{'"'}), '"'), nil
 }
 
-// AppendString appends s as a JSON string. Tokens, ids and scopes need no
-// escape and take the short way.
-func AppendString(b []byte, s string) []byte {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
-			long, err := json.Marshal(s)
-			if err != nil { // cannot happen for a string
-				long = []byte(`""`)
-			}
-			return append(b, long...)
-		}
-	}
-	b = append(b, '"')
-	b = append(b, s...)
-	return append(b, '"')
-}
-
 // WholeSeconds counts the seconds from now until end, rounded down, never below
 // zero.
 func WholeSeconds(now, end time.Time) int64 {

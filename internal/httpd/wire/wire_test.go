@@ -143,16 +143,6 @@ func TestCleanUserAgent(t *testing.T) {
 	})
 }
 
-func TestAppendString_isJSON(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		given := rapid.String().Draw(t, "text")
-		var back string
-		if err := json.Unmarshal(wire.AppendString(nil, given), &back); err != nil || back != given {
-			t.Fatalf("%q came back as %q: %v", given, back, err)
-		}
-	})
-}
-
 func TestInstant_hasExactlyMilliseconds(t *testing.T) {
 	zone := time.FixedZone("", 3600)
 	for at, want := range map[time.Time]string{
