@@ -31,6 +31,10 @@ build: ## build bin/authserver, static (VERSION=1.2.3 for a release)
 test: ## run every test, with race detector, PostgreSQL and browser (PKG=./internal/x for some)
 	@scripts/test $(PKG)
 
+.PHONY: test-many
+test-many: ## run many times what make test runs a few times, without the race detector
+	@scripts/test-many
+
 .PHONY: check
 check: fmt-check tidy-check vet lint archtest lists-check docs-check ## everything but the tests: format, vet, linters, import law, lists, fresh docs
 
