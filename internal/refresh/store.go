@@ -42,6 +42,10 @@ type Call struct {
 	But   Verdict
 }
 
+// Stale reports whether the keys have changed since the token was checked; revision is
+// that of the keys in the store.
+func (c Call) Stale(revision int64) bool { return c.Keys > 0 && revision > c.Keys }
+
 // BatchLimits says how a store likes its batches.
 type BatchLimits struct {
 	Size     int // members of one batch, at most; 1 switches batching off

@@ -24,8 +24,13 @@ var mutants = []mutant{
 	},
 	{
 		"a replay under a root key that another node has revoked", "internal/store/postgres/refresh.go",
-		"if c.Keys > 0 && r.revision > c.Keys {", "if false {",
+		"if c.Stale(r.revision) {\n", "if false {\n",
 		"./internal/store/postgres", "TestPostgres/postgres/families/keysOlderThanTheRevocationOfARootKey",
+	},
+	{
+		"whoever waited for the row goes on with the keys from before", "internal/store/postgres/refresh.go",
+		"if c.Stale(r.revision) { // a root", "if false { // a root",
+		"./internal/store/postgres", "TestRedeem_judgesByWhatWasCommittedWhileItWaited",
 	},
 	{
 		"a node with old keys carries a family over to the next root key", "internal/store/postgres/batch.go",
@@ -34,7 +39,7 @@ var mutants = []mutant{
 	},
 	{
 		"judged without the row lock, then written", "internal/store/postgres/refresh.go",
-		`b.Queue(selectFamily+" FOR UPDATE OF f"`, `b.Queue(selectFamily`,
+		"SELECT FROM families WHERE id = $1 FOR UPDATE`", "SELECT FROM families WHERE id = $1`",
 		"./internal/store/postgres", "TestPostgres/postgres/concurrency",
 	},
 	{

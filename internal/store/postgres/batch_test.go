@@ -143,6 +143,58 @@ func TestRotateBatch_oneLockedRowStopsOnlyItself(t *testing.T) {
 	b.rotates(calls[3:4])
 }
 
+// Whoever waited for a family's row judges by what was committed meanwhile, and not by the
+// user, the floor and the keys from before: PostgreSQL itself would only read the row anew.
+func TestRedeem_judgesByWhatWasCommittedWhileItWaited(t *testing.T) {
+	for _, c := range []struct {
+		name, meanwhile string
+		verdict         refresh.Verdict
+		err             error
+	}{
+		{"the floor was raised", `UPDATE server_state SET floor = now() + interval '1 second'`, refresh.Revoked, nil},
+		{"the user was disabled", `UPDATE users SET disabled_at = now()`, refresh.Revoked, nil},
+		{"a root key was revoked", `UPDATE server_state SET ring_revision = ring_revision + 1, roots_revision = ring_revision + 1`, refresh.Unknown, refresh.ErrStaleKeys},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t, 1)
+			b.exec(`UPDATE server_state SET ring_revision = 7`)
+			holder := connect(t, b.url)
+			hold := func(statement string, args ...any) {
+				t.Helper()
+				if _, err := holder.Exec(t.Context(), statement, args...); err != nil {
+					t.Fatal(err)
+				}
+			}
+			hold(`BEGIN`)
+			hold(`SELECT id FROM families WHERE id = $1 FOR UPDATE`, [16]byte(b.families[0]))
+			call := present(b.families[0], 1)
+			call.Keys = 7
+			var out refresh.Outcome
+			done := make(chan error, 1)
+			go func() {
+				var err error
+				out, err = b.db.Families().Redeem(t.Context(), call, time.Minute)
+				done <- err
+			}()
+			for waits := false; !waits; {
+				if err := b.admin.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity
+					WHERE datname = current_database() AND wait_event_type = 'Lock')`).Scan(&waits); err != nil {
+					t.Fatal(err)
+				}
+			}
+			// A trigger on users writes into the family, and has to wait, too.
+			hold(c.meanwhile)
+			hold(`COMMIT`)
+			if err := <-done; !errors.Is(err, c.err) || out.Verdict != c.verdict {
+				t.Errorf("%s, %v; want %s, %v", out.Verdict, err, c.verdict, c.err)
+			}
+			if g := b.generation(b.families[0]); g != 1 {
+				t.Errorf("it rotated to generation %d", g)
+			}
+		})
+	}
+}
+
 func TestRotateBatch_aPoisonedRowRefusesTheBatchAndNothingIsWritten(t *testing.T) {
 	b := newBench(t, 4)
 	b.onUpdate(`IF NEW.id = '` + b.families[2].String() + `' THEN RAISE EXCEPTION 'poisoned'; END IF;`)

@@ -25,10 +25,10 @@ func (s Ledger) Charge(ctx context.Context, charges []limit.Charge) (wait time.D
 		return 0, nil
 	}
 	c := newColumns(charges)
-	err = s.db.read(ctx, "ledger.charge", func(ctx context.Context, conn *pgxpool.Conn) error {
-		var b pgx.Batch
+	err = s.db.atOnce(ctx, "ledger.charge", 2*time.Second, func(b *pgx.Batch) {
+		wait = 0
 		b.Queue(`-- name: ledger.hurry
-			SELECT set_config('synchronous_commit', 'off', true), set_config('lock_timeout', '2s', true)`)
+			SELECT set_config('synchronous_commit', 'off', true)`)
 		b.Queue(`-- name: ledger.lock
 			INSERT INTO budgets AS b (budget, failures, closed_until, forget_at)
 			SELECT budget, 0, 'epoch', COALESCE($3::timestamptz, clock_timestamp()) + forget
@@ -50,20 +50,26 @@ func (s Ledger) Charge(ctx context.Context, charges []limit.Charge) (wait time.D
 				UPDATE budgets b SET (failures, closed_until, forget_at) = (
 					SELECT n.failures,
 						c.now + CASE WHEN n.failures < c.free THEN interval '0'
-							ELSE least(c.longest, c.first * power(2, least(n.failures - c.free, 40))) END,
+							ELSE least(c.longest, c.first * power(2, least(n.failures - c.free, $8::int4))) END,
 						c.now + greatest(c.forget, c.longest)
 					FROM (SELECT CASE WHEN b.forget_at > c.now THEN least(b.failures, 2147483646) + 1 ELSE 1 END AS failures) n)
 				FROM charge c WHERE b.budget = c.budget AND (SELECT wait FROM shut) IS NULL),
 			unused AS (
 				DELETE FROM budgets WHERE budget = ANY ($1::bytea[]) AND failures = 0 AND (SELECT wait FROM shut) IS NOT NULL)
 			SELECT COALESCE(EXTRACT(epoch FROM wait), 0)::float8 FROM shut`,
-			c.budgets, c.free, c.first, c.longest, c.forget, s.db.clock(), limit.ClosedAtMost).QueryRow(func(row pgx.Row) error {
+			c.budgets, c.free, c.first, c.longest, c.forget, s.db.clock(), limit.ClosedAtMost, mostDoublings).QueryRow(func(row pgx.Row) error {
 			return scanWait(row, &wait)
 		})
-		return conn.SendBatch(ctx, &b).Close()
 	})
-	return wait, err
+	if err != nil {
+		return 0, err
+	}
+	return wait, nil
 }
+
+// mostDoublings of any first wait are longer than any longest one, and of an hour still an
+// interval: PostgreSQL multiplies before it takes the smaller one, and fails beyond.
+const mostDoublings = 30
 
 // scanWait reads seconds.
 func scanWait(row pgx.Row, wait *time.Duration) error {

@@ -33,6 +33,9 @@ const selectFamilies = `-- name: refresh.family
 const selectFamily = selectFamilies + `
 	WHERE f.id = $2`
 
+const holdFamily = `-- name: refresh.hold
+	SELECT FROM families WHERE id = $1 FOR UPDATE`
+
 // reading is a row of selectFamilies.
 type reading struct {
 	family   *refresh.Family // nil without a row
@@ -116,7 +119,7 @@ func (s Families) Redeem(ctx context.Context, c refresh.Call, wait time.Duration
 	if err != nil {
 		return refresh.Outcome{}, err
 	}
-	if c.Keys > 0 && r.revision > c.Keys {
+	if c.Stale(r.revision) {
 		return refresh.Outcome{}, refresh.ErrStaleKeys
 	}
 	f := r.family
@@ -147,10 +150,14 @@ func (s Families) Redeem(ctx context.Context, c refresh.Call, wait time.Duration
 // user's row was not locked.
 func (s Families) settle(ctx context.Context, c refresh.Call, user id.User, ends bool, wait time.Duration) (out refresh.Outcome, settled bool, err error) {
 	err = s.db.writeWithin(ctx, "refresh.settle", wait, func(ctx context.Context, tx pgx.Tx) error {
-		f, now, err := s.lock(ctx, tx, c.Attempt.Family, user, ends)
+		r, err := s.lock(ctx, tx, c.Attempt.Family, user, ends)
 		if err != nil {
 			return err
 		}
+		if c.Stale(r.revision) { // a root key may have been revoked while this waited
+			return refresh.ErrStaleKeys
+		}
+		f, now := r.family, r.now
 		out, settled = refresh.Judge(f, c.Attempt, now, c.Policy), true
 		switch {
 		case !out.LeavesTrace(c):
@@ -173,21 +180,24 @@ func (s Families) settle(ctx context.Context, c refresh.Call, user id.User, ends
 	return out, settled, err
 }
 
-// lock takes the user's row, if asked to, and then the family's, and reads the
-// clock: one round trip.
-func (s Families) lock(ctx context.Context, tx pgx.Tx, fid id.Family, user id.User, alsoUser bool) (f *refresh.Family, now time.Time, err error) {
+// lock takes the user's row, if asked to, and then the family's, and reads it, what is
+// read along with it and the clock: one round trip. The statement that waits for the row
+// would go on with the user and the floor from before its wait; so another one reads.
+func (s Families) lock(ctx context.Context, tx pgx.Tx, fid id.Family, user id.User, alsoUser bool) (r reading, err error) {
 	var b pgx.Batch
 	if alsoUser {
 		b.Queue(lockUsers, [][16]byte{user})
 	}
-	b.Queue(selectFamily+" FOR UPDATE OF f", s.db.clock(), [16]byte(fid)).QueryRow(func(row pgx.Row) error {
-		r, err := scanFamily(row)
-		f = r.family
+	b.Queue(holdFamily, [16]byte(fid))
+	b.Queue(selectFamily, s.db.clock(), [16]byte(fid)).QueryRow(func(row pgx.Row) (err error) {
+		r, err = scanFamily(row)
 		return err
 	})
+	var now time.Time
 	b.Queue(wallNow, s.db.clock()).QueryRow(func(row pgx.Row) error { return row.Scan(&now) })
 	err = tx.SendBatch(ctx, &b).Close()
-	return f, now, err
+	r.now = now
+	return r, err
 }
 
 // writeMoving writes what a verdict may move; the row is locked.

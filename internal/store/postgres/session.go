@@ -280,7 +280,7 @@ func (s Sessions) ByRequest(ctx context.Context, requestID string) ([]refresh.Fa
 		return nil, nil
 	}
 	return s.families(ctx, "session.by_request", scanPatience, selectFamilies+`
-		WHERE f.end_request = $2 OR f.refused_request = $2 ORDER BY f.id LIMIT 100`, clean(requestID))
+		WHERE f.end_request = $2 OR f.refused_request = $2 ORDER BY f.born_at, f.id LIMIT 100`, clean(requestID))
 }
 
 func (s Sessions) families(ctx context.Context, name string, bound time.Duration, query string, arg any) (found []refresh.Family, err error) {

@@ -163,15 +163,25 @@ func textOrNull(s string) any {
 
 // Redeem implements refresh.Store.
 func (s Families) Redeem(ctx context.Context, c refresh.Call, wait time.Duration) (refresh.Outcome, error) {
-	f, now, err := s.read(ctx, c.Attempt.Family, c.Keys)
+	f, revision, now, err := s.read(ctx, c.Attempt.Family)
 	if err != nil {
 		return refresh.Outcome{}, err
+	}
+	if c.Stale(revision) {
+		return refresh.Outcome{}, refresh.ErrStaleKeys
 	}
 	out := refresh.Judge(f, c.Attempt, now, c.Policy)
 	if !out.LeavesTrace(c) {
 		return out, nil
 	}
 	err = s.db.writeWithin(ctx, "refresh.settle", wait, func(t *tx) error {
+		revision, err := t.revision()
+		if err != nil {
+			return err
+		}
+		if c.Stale(revision) { // a root key may have been revoked while this waited
+			return refresh.ErrStaleKeys
+		}
 		f, err := t.family(c.Attempt.Family)
 		if err != nil {
 			return err
@@ -208,28 +218,30 @@ func (s Families) Redeem(ctx context.Context, c refresh.Call, wait time.Duration
 
 // Family implements refresh.Store.
 func (s Families) Family(ctx context.Context, fid id.Family) (f *refresh.Family, now time.Time, err error) {
-	return s.read(ctx, fid, 0)
+	f, _, now, err = s.read(ctx, fid)
+	return f, now, err
 }
 
-// read is Family for somebody who knows the keys of a revision; 0: of any.
-func (s Families) read(ctx context.Context, fid id.Family, known int64) (f *refresh.Family, now time.Time, err error) {
-	var revision int64
+// read reads a family, and after it the revision of the keys: of those that changed in
+// between it is to hear.
+func (s Families) read(ctx context.Context, fid id.Family) (f *refresh.Family, revision int64, now time.Time, err error) {
 	err = s.db.read(ctx, "refresh.read", func(c *conn) error {
-		if known > 0 {
-			_, err := c.one(`-- name: refresh.revision
-				SELECT ring_revision FROM server_state`, nil, func(r *row) { revision = r.integer() })
-			if err != nil {
-				return err
-			}
+		var err error
+		if f, err = c.family(fid); err != nil {
+			return err
 		}
-		f, err = c.family(fid)
 		now = s.db.now()
+		revision, err = c.revision()
 		return err
 	})
-	if err == nil && revision > known {
-		err = refresh.ErrStaleKeys
-	}
-	return f, now, err
+	return f, revision, now, err
+}
+
+// revision reads the revision of the keys.
+func (c *conn) revision() (revision int64, err error) {
+	_, err = c.one(`-- name: refresh.revision
+		SELECT ring_revision FROM server_state`, nil, func(r *row) { revision = r.integer() })
+	return revision, err
 }
 
 const (

@@ -176,6 +176,36 @@ func TestRedeem_theWriterInUseIsALockToo(t *testing.T) {
 	}
 }
 
+// Who waited for the writer hears of keys that changed meanwhile.
+func TestRedeem_aRootKeyRevokedWhileItWaits(t *testing.T) {
+	db := openHere(t)
+	f := mustEnroll(t, db, "ada")
+	db.on(t, `INSERT INTO server_state (one, issuer, master_id, ring_revision) VALUES (1, 'http://localhost', x'0102030405060708', 7)`)
+	c, err := db.takeWriter(t.Context(), time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	call := attempt(f, 1)
+	call.Keys = 7
+	done := make(chan error, 1)
+	go func() {
+		_, err := db.Families().Redeem(t.Context(), call, time.Minute)
+		done <- err
+	}()
+	time.Sleep(300 * time.Millisecond) // in which it reads; if it has not, it is stale then
+	if _, err := c.exec(`UPDATE server_state SET ring_revision = 8, roots_revision = 8`); err != nil {
+		t.Fatal(err)
+	}
+	db.writer <- c
+	if err := <-done; !errors.Is(err, refresh.ErrStaleKeys) {
+		t.Errorf("%v; want ErrStaleKeys", err)
+	}
+	call.Keys = 8
+	if out, err := db.Families().Redeem(t.Context(), call, time.Second); err != nil || out.Verdict != refresh.Rotated || out.Next.Generation != 2 {
+		t.Errorf("afterwards: %s, %v", out.Verdict, err)
+	}
+}
+
 func TestWrite_aPanicRollsBackAndLeavesAHealthyWriter(t *testing.T) {
 	db := openHere(t)
 	f := mustEnroll(t, db, "ada")

@@ -54,6 +54,19 @@ var ledgerStories = []story{
 			}
 		}
 	}},
+	{"theLongestWaitIsReachedFromAnyFirst", func(r *rig) {
+		b, a := limit.BudgetOf("login", "ada"), limit.Allowance{Free: 1, First: 20 * time.Minute, Longest: time.Hour, Forget: 24 * time.Hour}
+		for range 70 { // doublings that no interval holds
+			if wait := r.charge(a, b); wait != 0 {
+				r.Fatalf("waits %s", wait)
+			}
+			r.clock.Advance(a.Longest)
+		}
+		r.charge(a, b)
+		if wait := got(r.Ledger().Closed(r.Context(), []limit.Budget{b}))(r); wait != a.Longest {
+			r.Errorf("the 71st failure waits %s, want %s", wait, a.Longest)
+		}
+	}},
 	{"closedCountsNothingOnAnyBudget", func(r *rig) {
 		shut, open := limit.BudgetOf("login", "shut"), limit.BudgetOf("login", "open")
 		closed(r, shut)
