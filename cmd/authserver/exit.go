@@ -81,7 +81,7 @@ func classify(err error) (code int, hint string) {
 	case errors.Is(err, store.ErrIncompatible):
 		return exitConflict, "use a binary that is at least as new as the one that migrated the database"
 	case errors.Is(err, keys.ErrMasterKey):
-		return exitConfig, "set AUTHSERVER_MASTER_KEY, or put the master.key file of the first node into the data directory"
+		return exitConfig, "set AUTHSERVER_MASTER_KEY, or put the master.key file of the first node into the data directory; where it is lost for good: authserver keys reset --master-key-lost"
 	case fault.Is(err, fault.Unavailable), errors.Is(err, context.DeadlineExceeded):
 		return exitUnreachable, "is the database up? authserver doctor"
 	default:

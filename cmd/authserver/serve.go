@@ -100,7 +100,7 @@ func (e *environment) addressesFree() error {
 func listen(addr, setting string) (net.Listener, error) {
 	l, err := net.Listen("tcp", addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fail(exitConflict, fmt.Errorf("%s is %s, which is taken: by another program, or by the other address of this one", setting, addr), "stop that program or set "+setting)
+		return nil, fail(exitConflict, fmt.Errorf("%s is %s, which is taken: by another program, or by the other address of this one", setting, addr), "stop that program or set "+setting+"; before the first start, AUTHSERVER_ISSUER=http://localhost:PORT goes with another AUTHSERVER_ADDR")
 	}
 	if err != nil {
 		return nil, configError(fmt.Errorf("%s: %w", setting, err))

@@ -56,6 +56,9 @@ func (c *sessionsList) Run(e *environment) error {
 		if err != nil {
 			return err
 		}
+		if len(sessions) == 0 && !c.Ended {
+			e.say("no living session; --ended shows those that ended")
+		}
 		views := make([]sessionView, len(sessions))
 		for i, s := range sessions {
 			views[i] = viewSession(s)

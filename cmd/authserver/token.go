@@ -8,9 +8,12 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/term"
 
 	"example.com/authserver/internal/account"
 	"example.com/authserver/internal/app"
@@ -139,6 +142,9 @@ func (c *tokenMint) Run(e *environment) error {
 func (e *environment) readToken(arg, wanted string) (string, error) {
 	if arg != "-" {
 		return e.whole(arg, wanted)
+	}
+	if in, ok := e.stdin.(*os.File); ok && term.IsTerminal(int(in.Fd())) {
+		e.say("%s:", wanted)
 	}
 	line, err := bufio.NewReader(io.LimitReader(e.stdin, 1<<20)).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {

@@ -218,7 +218,8 @@ func (x *Examination) masterKeyFile(in *Installation) {
 }
 
 // ExaminePublic asks for the key set under the issuer's URL, as every verifier
-// does, and compares it with the database's.
+// does, and compares it with the database's. kids are the keys that every node should
+// list by now.
 func (x *Examination) ExaminePublic(ctx context.Context, c *config.Config, kids []string) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -246,7 +247,11 @@ func (x *Examination) ExaminePublic(ctx context.Context, c *config.Config, kids 
 			return
 		}
 	}
-	x.fine("issuer", at+" lists the keys of this database")
+	if len(kids) == 0 {
+		x.remark(Warning, "issuer", "the keys of this database are seconds old, and were not compared with "+at, "keys that every node has read", "ask again in some seconds")
+	} else {
+		x.fine("issuer", at+" lists the keys of this database")
+	}
 	if at := header.Get("Date"); at != "" {
 		if t, err := http.ParseTime(at); err == nil && time.Since(t).Abs() > 5*time.Second {
 			x.remark(Warning, "clock", fmt.Sprintf("the public URL answers with Date %s, %s off", at, time.Since(t).Round(time.Second)), "this host's time", "")

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -125,6 +126,33 @@ func serveUntilKilled(path string) {
 	}
 	fmt.Fprintln(os.Stderr, err)
 	os.Exit(1)
+}
+
+// A file that was put back by another user: SQLite would open it for reading, and the
+// server would look well until somebody writes.
+func TestOpen_refusesAFileThatItMayNotWrite(t *testing.T) {
+	dir, err := os.MkdirTemp("", "authserver-others")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	path := filepath.Join(dir, "authserver.db")
+	open(t, sqlite.Options{Path: path, Server: true}).Close()
+	self := filepath.Join(dir, "self") // where another user may run it
+	text, err := os.ReadFile(os.Args[0])
+	err = errors.Join(err, os.WriteFile(self, text, 0o755), os.Chmod(dir, 0o777), os.Chmod(path, 0o444), os.Remove(path+".lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := exec.Command(self)
+	server.Env = append(os.Environ(), "SQLITE_TEST_SERVE="+path)
+	if os.Geteuid() == 0 { // who may write everything
+		server.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	}
+	said, err := server.CombinedOutput()
+	if err == nil || !strings.Contains(string(said), path+" may not be written by this user") {
+		t.Errorf("%v: %s", err, said)
+	}
 }
 
 func TestOpen_afterKillTheLockIsFreeAndNothingAcknowledgedIsLost(t *testing.T) {
