@@ -8,12 +8,9 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"time"
-
-	"golang.org/x/term"
 
 	"example.com/authserver/internal/account"
 	"example.com/authserver/internal/app"
@@ -143,7 +140,7 @@ func (e *environment) readToken(arg, wanted string) (string, error) {
 	if arg != "-" {
 		return e.whole(arg, wanted)
 	}
-	if in, ok := e.stdin.(*os.File); ok && term.IsTerminal(int(in.Fd())) {
+	if e.keyboard != nil { // somebody would wait for a command that waits for them
 		e.say("%s:", wanted)
 	}
 	line, err := bufio.NewReader(io.LimitReader(e.stdin, 1<<20)).ReadString('\n')

@@ -248,7 +248,7 @@ func (x *Examination) ExaminePublic(ctx context.Context, c *config.Config, kids 
 		}
 	}
 	if len(kids) == 0 {
-		x.remark(Warning, "issuer", "the keys of this database are seconds old, and were not compared with "+at, "keys that every node has read", "ask again in some seconds")
+		x.remark(Warning, "issuer", "no key of this database has reached every node for certain, and nothing was compared with "+at, "keys that are seconds old", "ask again in some seconds")
 	} else {
 		x.fine("issuer", at+" lists the keys of this database")
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"slices"
 	"testing"
+	"unicode/utf8"
 
 	"pgregory.net/rapid"
 
@@ -24,7 +25,7 @@ func TestStrings_areJSON(t *testing.T) {
 func TestString_isJSONWhateverTheBytes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		given := rapid.SliceOf(rapid.Byte()).Draw(t, "bytes")
-		if spelled := spell.String([]byte("["), string(given)); !json.Valid(append(spelled, ']')) {
+		if spelled := spell.String([]byte("["), string(given)); !json.Valid(append(spelled, ']')) || !utf8.Valid(spelled) {
 			t.Fatalf("%q became %s", given, spelled)
 		}
 	})

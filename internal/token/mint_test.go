@@ -137,7 +137,7 @@ func TestClaims_areJSON(t *testing.T) {
 		read := func(b []byte) (m map[string]any) {
 			d := json.NewDecoder(bytes.NewReader(b))
 			d.UseNumber()
-			if err := d.Decode(&m); err != nil {
+			if err := d.Decode(&m); err != nil || !json.Valid(b) {
 				t.Fatalf("%s: %v", b, err)
 			}
 			return m

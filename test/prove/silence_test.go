@@ -21,6 +21,15 @@ func at(d faultproxy.Direction, kind byte, label string) func(faultproxy.Message
 	return func(m faultproxy.Message) bool { return m.Direction == d && m.Kind == kind && m.Label == label }
 }
 
+// commitAfter fits the COMMIT that follows a statement.
+func commitAfter(label string) func(faultproxy.Message) bool {
+	seen := false
+	return func(m faultproxy.Message) bool {
+		seen = seen || m.Label == label
+		return seen && m.Commits()
+	}
+}
+
 // once is a script that does one thing to the first message that fits.
 func once(fits func(faultproxy.Message) bool, act faultproxy.Act) (faultproxy.Script, <-chan struct{}) {
 	met := make(chan struct{})
@@ -153,7 +162,7 @@ func TestCommit_isNeverCancelledByWhoeverAsked(t *testing.T) {
 				func(f *refresh.Family) bool { return f.Generation == 3 },
 			},
 			{
-				"a password change", faultproxy.Message.Commits,
+				"a password change", commitAfter("account.set_password"),
 				func(ctx context.Context) (provetest.Answer, error) {
 					return provetest.Send(ctx, l.http, "POST", l.url+"/v1/me/password",
 						map[string]string{"current_password": goodPassword, "new_password": "another " + goodPassword},

@@ -176,7 +176,11 @@ func TestRedeem_judgesByWhatWasCommittedWhileItWaited(t *testing.T) {
 				out, err = b.db.Families().Redeem(t.Context(), call, time.Minute)
 				done <- err
 			}()
-			for waits := false; !waits; {
+			deadline := time.Now().Add(time.Minute)
+			for waits := false; !waits; time.Sleep(5 * time.Millisecond) {
+				if time.Now().After(deadline) || len(done) > 0 {
+					t.Fatal("it does not wait for the row")
+				}
 				if err := b.admin.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity
 					WHERE datname = current_database() AND wait_event_type = 'Lock')`).Scan(&waits); err != nil {
 					t.Fatal(err)

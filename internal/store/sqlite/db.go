@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
 	lib "modernc.org/sqlite/lib"
 
 	"example.com/authserver/internal/account"
@@ -99,18 +98,6 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		db.readers <- nil
 	}
 	return db, nil
-}
-
-// writable refuses what this user may not write, by name: SQLite opens such a database for
-// reading, and every write of a server that looks well would fail. So it is after a restore
-// by another user. Access opens nothing: see place.
-func writable(path string) error {
-	for _, name := range []string{path, path + "-wal", path + "-shm"} {
-		if err := unix.Access(name, unix.W_OK); errors.Is(err, unix.EACCES) || errors.Is(err, unix.EROFS) {
-			return &store.Unfit{Err: fmt.Errorf("%s may not be written by this user; want its owner to be who runs the server, and mode 0600", name)}
-		}
-	}
-	return nil
 }
 
 // opening tells what of a file is wrong for good from trouble.

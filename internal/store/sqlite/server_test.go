@@ -131,7 +131,7 @@ func serveUntilKilled(path string) {
 // A file that was put back by another user: SQLite would open it for reading, and the
 // server would look well until somebody writes.
 func TestOpen_refusesAFileThatItMayNotWrite(t *testing.T) {
-	dir, err := os.MkdirTemp("", "authserver-others")
+	dir, err := os.MkdirTemp("/tmp", "authserver-others") // another user may not come to $TMPDIR
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +140,7 @@ func TestOpen_refusesAFileThatItMayNotWrite(t *testing.T) {
 	open(t, sqlite.Options{Path: path, Server: true}).Close()
 	self := filepath.Join(dir, "self") // where another user may run it
 	text, err := os.ReadFile(os.Args[0])
-	err = errors.Join(err, os.WriteFile(self, text, 0o755), os.Chmod(dir, 0o777), os.Chmod(path, 0o444), os.Remove(path+".lock"))
+	err = errors.Join(err, os.WriteFile(self, text, 0o700), os.Chmod(self, 0o755), os.Chmod(dir, 0o777), os.Chmod(path, 0o444), os.Remove(path+".lock"))
 	if err != nil {
 		t.Fatal(err)
 	}

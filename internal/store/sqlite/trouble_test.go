@@ -193,10 +193,11 @@ func TestRedeem_aRootKeyRevokedWhileItWaits(t *testing.T) {
 		done <- err
 	}()
 	time.Sleep(300 * time.Millisecond) // in which it reads; if it has not, it is stale then
-	if _, err := c.exec(`UPDATE server_state SET ring_revision = 8, roots_revision = 8`); err != nil {
+	_, err = c.exec(`UPDATE server_state SET ring_revision = 8, roots_revision = 8`)
+	db.writer <- c
+	if err != nil {
 		t.Fatal(err)
 	}
-	db.writer <- c
 	if err := <-done; !errors.Is(err, refresh.ErrStaleKeys) {
 		t.Errorf("%v; want ErrStaleKeys", err)
 	}
