@@ -97,7 +97,10 @@ func (c *explainCmd) Run(e *environment) error {
 		return err
 	}
 	ofRequest := func() (err error) {
-		found, err = in.Engine.Sessions().ByRequest(e.ctx, what)
+		if len(found) == 0 {
+			found, err = in.Engine.Sessions().ByRequest(e.ctx, what)
+		}
+		filters = append(filters, audit.Filter{RequestID: what, Limit: 1000})
 		return err
 	}
 	switch {
@@ -139,14 +142,10 @@ func (c *explainCmd) Run(e *environment) error {
 				found = append(found, *f)
 			}
 		}
-		filters = append(filters, audit.Filter{RequestID: what, Limit: 1000})
-		if len(found) == 0 { // many a proxy calls its requests so
-			if err := ofRequest(); err != nil {
-				return err
-			}
+		if err := ofRequest(); err != nil { // many a proxy calls its requests so
+			return err
 		}
 	default:
-		filters = append(filters, audit.Filter{RequestID: what, Limit: 1000})
 		if err := ofRequest(); err != nil {
 			return err
 		}

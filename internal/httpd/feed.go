@@ -10,10 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"example.com/authserver/internal/limit"
-
 	"example.com/authserver/internal/fault"
 	"example.com/authserver/internal/httpd/wire"
+	"example.com/authserver/internal/limit"
 	"example.com/authserver/internal/revocation"
 )
 

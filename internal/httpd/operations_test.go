@@ -123,9 +123,12 @@ func TestOperations_whatIsServedOffLoopback(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	get := func(handler http.Handler, path, host string) int {
+	get := func(handler http.Handler, path, host string, changes ...change) int {
 		r := httptest.NewRequest("GET", path, nil)
 		r.Host = host
+		for _, change := range changes {
+			change(r)
+		}
 		w := httptest.NewRecorder()
 		handler.ServeHTTP(w, r)
 		return w.Code
@@ -152,12 +155,8 @@ func TestOperations_whatIsServedOffLoopback(t *testing.T) {
 	}
 	// Another site's page may send what it cannot read, and start profiles with it.
 	for site, want := range map[string]int{"cross-site": 403, "same-site": 403, "same-origin": 200, "none": 200} {
-		r := httptest.NewRequest("GET", "http://127.0.0.1:8081/debug/pprof/cmdline", nil)
-		r.Header.Set("Sec-Fetch-Site", site)
-		w := httptest.NewRecorder()
-		open.Operations(loop).ServeHTTP(w, r)
-		if w.Code != want {
-			t.Errorf("Sec-Fetch-Site: %s: %d, want %d", site, w.Code, want)
+		if got := get(open.Operations(loop), "/debug/pprof/cmdline", "127.0.0.1:8081", header("Sec-Fetch-Site", site)); got != want {
+			t.Errorf("Sec-Fetch-Site: %s: %d, want %d", site, got, want)
 		}
 	}
 	// DNS rebinding: a page's own name was made to point here.

@@ -76,7 +76,7 @@ func (d *Door) listSessions(_ call, w http.ResponseWriter, r *http.Request) erro
 
 // endSessions is DELETE /admin/v1/sessions?user=: all sessions of an account.
 func (d *Door) endSessions(c call, w http.ResponseWriter, r *http.Request) error {
-	if _, err := wire.ReadMaybe(r); err != nil {
+	if err := wire.Bodiless(r); err != nil {
 		return err
 	}
 	uid, _, err := d.userIn(r)
@@ -122,7 +122,7 @@ func (d *Door) showSession(_ call, w http.ResponseWriter, r *http.Request) error
 // endSession is DELETE /admin/v1/sessions/{id}. One that had ended before is no
 // error.
 func (d *Door) endSession(c call, w http.ResponseWriter, r *http.Request) error {
-	if _, err := wire.ReadMaybe(r); err != nil {
+	if err := wire.Bodiless(r); err != nil {
 		return err
 	}
 	s, err := d.sessionOf(r)

@@ -148,10 +148,9 @@ func (d *Door) enableUser(c call, w http.ResponseWriter, r *http.Request) error 
 	return d.showUser(c, w, r)
 }
 
-// bodiless reads the account of a request that takes no body; an empty object
-// will do for one.
+// bodiless reads the account of a request that takes no body.
 func bodiless(r *http.Request) (id.User, error) {
-	if _, err := wire.ReadMaybe(r); err != nil {
+	if err := wire.Bodiless(r); err != nil {
 		return id.User{}, err
 	}
 	return userID(r)

@@ -60,7 +60,7 @@ func (d *Door) endSession(s *wire.Scope, w http.ResponseWriter, r *http.Request)
 	if err != nil {
 		return err
 	}
-	if _, err := wire.ReadMaybe(r); err != nil {
+	if err := wire.Bodiless(r); err != nil {
 		return err
 	}
 	notFound := fault.New(fault.SessionNotFound, "You have no session of this id.")
@@ -96,7 +96,7 @@ func (d *Door) endSessions(s *wire.Scope, w http.ResponseWriter, r *http.Request
 	if err != nil {
 		return err
 	}
-	if _, err := wire.ReadMaybe(r); err != nil {
+	if err := wire.Bodiless(r); err != nil {
 		return err
 	}
 	end := session.End{User: c.User, Reason: refresh.EndedByUser, Actor: audit.ByUser, RequestID: s.RequestID}

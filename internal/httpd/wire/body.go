@@ -8,7 +8,6 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -102,6 +101,13 @@ func ReadMaybe(r *http.Request, fields ...Field) (present bool, err error) {
 	}
 	empty, err := readObject(r, fields)
 	return !empty && err == nil, err
+}
+
+// Bodiless is ReadMaybe for an endpoint that takes nothing: what stands in a body would
+// be overlooked. An empty object will do for none.
+func Bodiless(r *http.Request) error {
+	_, err := ReadMaybe(r)
+	return err
 }
 
 func readObject(r *http.Request, fields []Field) (empty bool, err error) {
@@ -311,19 +317,4 @@ func hexUnit(b []byte) (uint64, bool) {
 	}
 	unit, err := strconv.ParseUint(string(b[:4]), 16, 16)
 	return unit, err == nil
-}
-
-// PathValue is r.PathValue, decoded. chi matches the path as it was sent where that
-// differs from Go's own spelling, and hands over what it found: many a client encodes
-// a colon.
-func PathValue(r *http.Request, name string) string {
-	value := r.PathValue(name)
-	if r.URL.RawPath == "" {
-		return value
-	}
-	plain, err := url.PathUnescape(value)
-	if err != nil { // cannot happen: net/http has read it
-		return value
-	}
-	return plain
 }

@@ -193,10 +193,8 @@ func (s Families) lock(ctx context.Context, tx pgx.Tx, fid id.Family, user id.Us
 		r, err = scanFamily(row)
 		return err
 	})
-	var now time.Time
-	b.Queue(wallNow, s.db.clock()).QueryRow(func(row pgx.Row) error { return row.Scan(&now) })
+	b.Queue(wallNow, s.db.clock()).QueryRow(func(row pgx.Row) error { return row.Scan(&r.now) })
 	err = tx.SendBatch(ctx, &b).Close()
-	r.now = now
 	return r, err
 }
 

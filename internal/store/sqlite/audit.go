@@ -60,7 +60,6 @@ func (s Audit) Events(ctx context.Context, f audit.Filter) (events []audit.Event
 			if !found {
 				return audit.ErrNoEvent
 			}
-			must("at <= ?", at)
 			where, args = append(where, "(at, rowid) < (?, ?)"), append(args, at, place)
 		}
 		condition := ""
